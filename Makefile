@@ -1,0 +1,52 @@
+# Every target first makes sure of .venv: a virtual environment with the exact versions in requirements*.txt.
+# Tools run as modules of its Python, so the folder may be moved; PATH is for `python` in dvc.yaml.
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export NO_ALBUMENTATIONS_UPDATE := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+PYTHON := .venv/bin/python
+RUNTIME := .venv/.runtime-installed
+TOOLS := .venv/.tools-installed
+
+.PHONY: help demo repro check test ui
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+
+demo: $(RUNTIME) ## all five stages on embedded data: minutes, no network
+	$(PYTHON) -m pipeline.demo
+
+repro: check ## all five stages as params.yaml says; what is up to date is kept
+	$(PYTHON) -m dvc repro
+	$(PYTHON) -m pipeline.sync
+
+check: $(RUNTIME) ## is params.yaml valid?
+	$(PYTHON) -m pipeline.check
+
+test: $(TOOLS) ## lint, types and tests
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+	$(PYTHON) -m pytest
+
+ui: $(RUNTIME) ## the runs in MLflow, on http://127.0.0.1:5000
+	$(PYTHON) -m mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///mlruns/mlflow.db
+
+.venv/bin/pip:
+	@for python in python3.11 python3.12 python3.13 python3; do \
+		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			echo "Creating .venv with $$($$python --version)"; exec $$python -m venv --clear .venv; \
+		fi; \
+	done; \
+	echo "error: Python 3.11 or newer is needed, as python3.11 or python3 on the PATH" >&2; exit 1
+
+$(RUNTIME): requirements.txt | .venv/bin/pip
+	$(PYTHON) -m pip install -r requirements.txt
+	@touch $@
+
+$(TOOLS): requirements-dev.txt $(RUNTIME)
+	$(PYTHON) -m pip install -r requirements-dev.txt
+	@touch $@

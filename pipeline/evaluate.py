@@ -1,0 +1,81 @@
+"""Stage `evaluate`: every test image's prediction, the figures that follow, and the mistakes."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+
+import pandas as pd
+import torch
+
+from cifar_resnet import layout
+from cifar_resnet.compute import Compute, prepare_compute
+from cifar_resnet.data import Dataset, load_dataset
+from cifar_resnet.evaluation import Evaluation, predict_logits, softmax
+from cifar_resnet.model import ResNet, load_weights, make_network
+from cifar_resnet.params import ComputeParams, DataParams, EvaluateParams, ModelParams
+from cifar_resnet.plots.evaluation import plot_confusion, plot_misclassified, plot_reliability
+from pipeline.stage import main
+
+
+def run(data: DataParams, model: ModelParams, evaluate: EvaluateParams, compute: ComputeParams) -> None:
+    """Write metrics, tables and pictures of the test set."""
+    # In full precision, whatever the training used: a served model gives these very probabilities.
+    resolved = replace(prepare_compute(compute), precision=torch.float32)
+    dataset = load_dataset(layout.DATA / data.dataset)
+    net = resolved.place(load_weights(make_network(dataset, model), layout.MODEL))
+    probabilities = softmax(predict_logits(net, dataset.test_images, resolved))
+    evaluation = Evaluation(dataset.classes, dataset.test_labels, probabilities)
+
+    metrics = evaluation.metrics(evaluate.calibration_bins)
+    if evaluate.flip_tta:
+        metrics["flip_tta_accuracy"] = flip_tta_accuracy(net, dataset, evaluation, resolved)
+    layout.EVALUATION.mkdir(parents=True, exist_ok=True)
+    layout.TEST_METRICS.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write_tables(evaluation)
+    plot_confusion(evaluation, layout.CONFUSION_PLOT)
+    plot_reliability(evaluation, evaluate.calibration_bins, layout.RELIABILITY_PLOT)
+    plot_misclassified(evaluation, dataset.test_images, evaluate.grid_images, layout.MISCLASSIFIED_PLOT)
+    num_wrong = len(evaluation.misclassified)
+    print(f"test accuracy {evaluation.accuracy:.2%}: {num_wrong} of {len(evaluation.labels)} images misclassified")
+
+
+def flip_tta_accuracy(net: ResNet, dataset: Dataset, evaluation: Evaluation, compute: Compute) -> float:
+    """Accuracy of the probabilities averaged over each image and its mirror image."""
+    mirrored = softmax(predict_logits(net, dataset.test_images, compute, mirrored=True))
+    return replace(evaluation, probabilities=(evaluation.probabilities + mirrored) / 2).accuracy
+
+
+def write_tables(evaluation: Evaluation) -> None:
+    """Write the predictions, the confusion matrix, the pairs most confused and the mistakes as CSV."""
+    names = pd.Series(evaluation.classes)
+    true, predicted = names[evaluation.labels].to_numpy(), names[evaluation.predicted].to_numpy()
+    predictions = pd.DataFrame({"true": true, "predicted": predicted})
+    for number, name in enumerate(evaluation.classes):
+        predictions[f"p_{name}"] = evaluation.probabilities[:, number]
+    predictions.to_csv(layout.PREDICTIONS, index_label="index", float_format="%.6f", lineterminator="\n")
+
+    confusion = pd.DataFrame(evaluation.confusion, index=evaluation.classes, columns=evaluation.classes)
+    confusion.to_csv(layout.CONFUSION, index_label="true", lineterminator="\n")
+
+    wrong = evaluation.misclassified
+    pairs = Counter(zip(true[wrong], predicted[wrong], strict=True)).most_common()
+    class_sizes = Counter(true)
+    rows = [(*pair, count, count / class_sizes[pair[0]]) for pair, count in pairs]
+    pd.DataFrame(rows, columns=["true", "predicted", "count", "share"]).to_csv(
+        layout.CONFUSED_PAIRS, index=False, float_format="%.4f", lineterminator="\n"
+    )
+
+    misclassified = pd.DataFrame(
+        {
+            "index": wrong,
+            "true": true[wrong],
+            "predicted": predicted[wrong],
+            "probability": evaluation.confidence[wrong],
+            "true_probability": evaluation.true_probability[wrong],
+        }
+    )
+    misclassified.to_csv(layout.MISCLASSIFIED, index=False, float_format="%.6f", lineterminator="\n")
+
+
+if __name__ == "__main__":
+    main(run)

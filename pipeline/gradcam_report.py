@@ -1,0 +1,89 @@
+"""Stage `gradcam_report`: the mistakes beside what the network looked at, as a page and as a picture."""
+
+import hashlib
+import json
+from typing import Any
+
+from cifar_resnet import layout
+from cifar_resnet.compute import prepare_compute
+from cifar_resnet.data import load_dataset
+from cifar_resnet.gradcam import activation_maps, map_size_px, overlay
+from cifar_resnet.history import read_history
+from cifar_resnet.model import load_weights, make_network
+from cifar_resnet.params import (
+    AugmentParams,
+    ComputeParams,
+    DataParams,
+    EvaluateParams,
+    GradCAMParams,
+    ModelParams,
+    TrainParams,
+)
+from cifar_resnet.plots.gradcam import plot_gradcam
+from cifar_resnet.report import Report, read_predictions
+from pipeline.stage import main
+
+
+def run(
+    data: DataParams,
+    augment: AugmentParams,
+    model: ModelParams,
+    train: TrainParams,
+    evaluate: EvaluateParams,
+    gradcam: GradCAMParams,
+    compute: ComputeParams,
+) -> None:
+    """Explain the most confident mistakes in `index.html` and `gradcam.png`."""
+    resolved = prepare_compute(compute)
+    dataset = load_dataset(layout.DATA / data.dataset)
+    net = resolved.place(load_weights(make_network(dataset, model), layout.MODEL))
+    evaluation = read_predictions(layout.PREDICTIONS, dataset.classes)
+
+    shown = evaluation.misclassified[: gradcam.images]
+    images = dataset.test_images[shown]
+    for_predicted = activation_maps(net, images, evaluation.predicted[shown], gradcam)
+    for_true = activation_maps(net, images, evaluation.labels[shown], gradcam)
+
+    grid = slice(gradcam.grid_images)
+    plot_gradcam(
+        evaluation,
+        images[grid],
+        overlay(images[grid], for_predicted[grid]),
+        overlay(images[grid], for_true[grid]),
+        f"The most confident mistakes, and what spoke for each class: {gradcam.method} on {gradcam.layer}",
+        layout.GRADCAM_PLOT,
+    )
+    report = Report(
+        dataset=dataset.name,
+        evaluation=evaluation,
+        metrics=json.loads(layout.TEST_METRICS.read_text(encoding="utf-8")),
+        history=read_history(layout.HISTORY),
+        settings=shown_settings(data, augment, model, train, gradcam),
+        calibration_bins=evaluate.calibration_bins,
+        map_size_px=map_size_px(gradcam.layer),
+        model_md5=hashlib.md5(layout.MODEL.read_bytes(), usedforsecurity=False).hexdigest(),
+        images=images,
+        for_predicted=for_predicted,
+        for_true=for_true,
+    )
+    layout.GRADCAM_PAGE.write_text(report.render(), encoding="utf-8")
+    print(f"{len(shown)} of {len(evaluation.misclassified)} mistakes explained in {layout.GRADCAM_PAGE}")
+
+
+def shown_settings(
+    data: DataParams, augment: AugmentParams, model: ModelParams, train: TrainParams, gradcam: GradCAMParams
+) -> dict[str, dict[str, Any]]:
+    """The settings that shaped the result, with the learning rates that were used in place of `find`."""
+    used = json.loads(layout.TRAIN_METRICS.read_text(encoding="utf-8"))
+    rates = {name: f"{used[name]:.4g}" for name in ("lr_min", "lr_max")}
+    return {
+        "data": data.model_dump(exclude={"sources"}),
+        "augment": augment.model_dump(),
+        "model": model.model_dump(),
+        "train": train.model_dump() | rates,
+        "gradcam": gradcam.model_dump(),
+    }
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,71 @@
+"""Stage `lr_find`: an LR range test on the training set, and the learning rates it suggests."""
+
+from collections.abc import Iterator
+
+from torch import Tensor
+from tqdm import tqdm
+
+from cifar_resnet import layout
+from cifar_resnet.batches import EpochBatches
+from cifar_resnet.compute import Compute, prepare_compute
+from cifar_resnet.data import Dataset, load_dataset
+from cifar_resnet.lr_range import LRSweep, as_sweep, find_rates, sweep
+from cifar_resnet.params import AugmentParams, ComputeParams, DataParams, LRFindParams, ModelParams, TrainParams
+from cifar_resnet.plots.lr_curve import plot_lr_curve
+from cifar_resnet.training import TrainingData, make_training_data, start_training, train_step
+from pipeline.stage import main
+
+
+def run(
+    data: DataParams, augment: AugmentParams, model: ModelParams, lr_find: LRFindParams, train: TrainParams,
+    compute: ComputeParams,
+) -> None:  # fmt: skip
+    """Write the sweep, the suggestions and a picture of both."""
+    resolved = prepare_compute(compute)
+    dataset = load_dataset(layout.DATA / data.dataset)
+    training_data = make_training_data(dataset, data, augment)
+    print(f"LR range test on {resolved}")
+    measured = run_sweep(dataset, training_data, model, lr_find, train, resolved)
+    found = find_rates(measured, lr_find.rule)
+
+    layout.LR_CURVE.parent.mkdir(parents=True, exist_ok=True)
+    measured.write_csv(layout.LR_CURVE)
+    found.write_json(layout.LR_FOUND)
+    plot_lr_curve(measured, found, layout.LR_CURVE_PLOT)
+    print(f"found lr_min {found.lr_min:.4g} and lr_max {found.lr_max:.4g} ({found.rule})")
+
+
+def run_sweep(
+    dataset: Dataset, data: TrainingData, model: ModelParams, lr_find: LRFindParams, train: TrainParams,
+    compute: Compute,
+) -> LRSweep:  # fmt: skip
+    """Train an untrained network, of the sweep's own seed, for a few steps at a rising learning rate."""
+    state = start_training(dataset, model, train, lr_find.seed, compute)
+    state.net.train()
+    batches = _endless_batches(data, train.batch_size, lr_find.seed)
+
+    def step(lr: float) -> float:
+        images, labels = next(batches)
+        return train_step(state, state.net, images, labels, lr, len(labels), train.label_smoothing, compute).item()
+
+    points = sweep(
+        step,
+        start_lr=lr_find.start_lr,
+        end_lr=lr_find.end_lr,
+        steps=lr_find.steps,
+        smoothing=lr_find.smoothing,
+        stop_factor=lr_find.stop_factor,
+    )
+    return as_sweep(list(tqdm(points, total=lr_find.steps, desc="LR range test", disable=None)))
+
+
+def _endless_batches(data: TrainingData, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    epoch = 0
+    while True:
+        batches = EpochBatches(data.images, data.labels, data.augment, batch_size, seed, epoch)
+        yield from batches.load(first=0, num_workers=0, pin_memory=False)
+        epoch += 1
+
+
+if __name__ == "__main__":
+    main(run)

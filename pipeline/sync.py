@@ -1,0 +1,28 @@
+"""`python -m pipeline.sync`: make MLflow show the state on disk, in one complete run. Safe to call at any time.
+
+After `dvc pull` in a fresh clone, a restore from DVC's cache, a deleted store, a server that was down, a moved project.
+"""
+
+from cifar_resnet import layout
+from cifar_resnet.params import load_params
+from cifar_resnet.tracking import publish
+from pipeline.stage import main
+
+
+def run() -> None:
+    """Publish, and say what was done.
+
+    Raises:
+        UserError: the store cannot be used.
+    """
+    publication = publish(load_params(layout.PARAMS))
+    for action in publication.actions:
+        print(action)
+    if publication.obstacle:
+        print(f"nothing to publish: {publication.obstacle}")
+    elif not publication.actions:
+        print(f"nothing to do: MLflow run {publication.run_name} is complete")
+
+
+if __name__ == "__main__":
+    main(run)

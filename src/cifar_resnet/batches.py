@@ -1,0 +1,62 @@
+"""Batches of training images, each a pure function of (seed, epoch, number).
+
+So the order does not depend on the number of loader workers or of training processes, and a resumed training sees the
+very batches that an uninterrupted one would.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from cifar_resnet.data import Images
+
+# Images that share one random stream. Seeding costs 0.1 ms, as much as augmenting one image; per group it vanishes.
+# Training processes share a batch out by whole groups, so each image is augmented alike however many there are.
+GROUP_SIZE = 32
+
+
+@dataclass(frozen=True)
+class EpochBatches(Dataset[tuple[Tensor, Tensor]]):
+    """The batches of one epoch: number -> (images uint8 (n, 32, 32, 3), labels int64 (n,)).
+
+    Every image comes once an epoch; the last batch may be smaller. Of `num_ranks` training processes, the one with
+    this `rank` gets its share of each batch.
+    """
+
+    images: Images
+    labels: NDArray[np.int64]
+    augment: Callable[[Images, int], Images]
+    batch_size: int
+    seed: int
+    epoch: int
+    rank: int = 0
+    num_ranks: int = 1
+
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.batch_size)
+
+    def size(self, number: int) -> int:
+        """Images in a batch, over all training processes."""
+        return min(self.batch_size, len(self.labels) - number * self.batch_size)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.labels))
+        batch = order[number * self.batch_size : (number + 1) * self.batch_size]
+        groups = np.split(batch, range(GROUP_SIZE, len(batch), GROUP_SIZE))
+        images, labels = [self.images[:0]], [self.labels[:0]]  # a share may be empty
+        for index in range(self.rank, len(groups), self.num_ranks):
+            stream = np.random.SeedSequence([self.seed, self.epoch, number, index])
+            images.append(self.augment(self.images[groups[index]], int(stream.generate_state(1)[0])))
+            labels.append(self.labels[groups[index]])
+        return torch.from_numpy(np.concatenate(images)), torch.from_numpy(np.concatenate(labels))
+
+    def load(self, first: int, num_workers: int, *, pin_memory: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        """Iterate over the batches from number `first` on, prepared by `num_workers` other processes."""
+        numbers = range(first, len(self))
+        loader = DataLoader(self, sampler=numbers, batch_size=None, num_workers=num_workers, pin_memory=pin_memory)
+        return iter(loader)

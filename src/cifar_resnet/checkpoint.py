@@ -1,0 +1,133 @@
+"""Checkpoints that a killed training goes on from: written atomically, found by what the training depends on."""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from pydantic import BaseModel
+
+from cifar_resnet.errors import UserError
+from cifar_resnet.layout import CHECKPOINTS
+
+KEPT = 3  # checkpoints of other trainings, of 80 MB each, that may yet be gone on with
+OBSERVERS = (
+    "cifar_resnet.console",
+    "cifar_resnet.plots",
+    "cifar_resnet.tracking",
+)  # modules that only look at a training
+
+
+def project_root() -> Path:
+    """The main workspace: a DVC experiment may run in a temporary copy, and DVC_ROOT leads back."""
+    return Path(os.environ.get("DVC_ROOT") or Path.cwd())
+
+
+def training_key(sections: list[BaseModel], data: Path, facts: dict[str, Any]) -> str:
+    """A hash of all that shapes a training: parameters, data files, the project's own code, PyTorch, and `facts`."""
+    digest = hashlib.sha256()
+    content = [section.model_dump(mode="json", exclude={"sources"}) for section in sections]  # any source, same data
+    digest.update(json.dumps([content, facts, torch.__version__], sort_keys=True).encode())
+    for path in [*sorted(data.iterdir()), *_code()]:
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def _code() -> list[Path]:
+    names = sorted(name for name in sys.modules if name.startswith("cifar_resnet.") and not name.startswith(OBSERVERS))
+    return [Path(file) for name in names if (file := sys.modules[name].__file__)]
+
+
+class Checkpoint:
+    """The checkpoint of one training, in a folder of its own outside every DVC output."""
+
+    def __init__(self, key: str) -> None:
+        self.folder = project_root() / CHECKPOINTS / key
+        self.path = self.folder / "state.pt"
+        self.finished = self.folder / "finished"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep a second trainer away: from this very training, and from the outputs of this workspace.
+
+        The operating system releases the locks of a process that dies.
+
+        Raises:
+            UserError: another process trains, or the folder cannot be written.
+        """
+        here = Path.cwd() / CHECKPOINTS
+        with ExitStack() as locks:
+            try:
+                here.mkdir(parents=True, exist_ok=True)
+                self.folder.mkdir(parents=True, exist_ok=True)
+                locks.enter_context(FileLock(here / "workspace.lock", timeout=0))
+                locks.enter_context(FileLock(self.folder / "training.lock", timeout=0))
+            except Timeout as error:
+                raise UserError(
+                    f"another process is training here (it holds {error.lock_file}): wait for it, or stop it and call "
+                    "`dvc repro` again, which goes on from its last checkpoint"
+                ) from None
+            except OSError as error:
+                raise UserError(f"cannot keep checkpoints in {self.folder}: {error}; mend the folder") from None
+            yield
+
+    def load(self) -> dict[str, Any] | None:
+        """The last state saved, or None. It holds tensors, numbers and text: no code is unpickled."""
+        if not self.path.exists():
+            return None
+        state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        return state
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Replace the last state; whatever happens meanwhile, one complete state is on disk.
+
+        Raises:
+            UserError: the disk is full or the folder cannot be written; the last state is still there.
+        """
+        new = self.path.with_suffix(".new")
+        try:
+            with new.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self.path)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            new.unlink(missing_ok=True)
+            raise UserError(
+                f"cannot write the checkpoint {self.path} ({_first_line(error)}): make room or mend the folder, then "
+                "call `dvc repro` again; it goes on from the last good checkpoint"
+            ) from None
+
+    def finish(self, model: Path) -> None:
+        """Note the outcome. The state stays until DVC has recorded it, since a kill may come before that."""
+        self.finished.write_text(hashlib.md5(model.read_bytes(), usedforsecurity=False).hexdigest())
+
+    def remove_old(self) -> None:
+        """Delete what is of no more use.
+
+        That is the state of a training that was finished and recorded in dvc.lock (it is asked for anew), and those of
+        other trainings that were given up: all but the KEPT that were last written.
+        """
+        if self.finished.exists() and self.finished.read_text() in _text(Path("dvc.lock")):
+            self.finished.unlink()
+            self.path.unlink()
+        others = [path.parent for path in self.folder.parent.glob("*/state.pt") if path != self.path]
+        for folder in sorted(others, key=lambda folder: -(folder / "state.pt").stat().st_mtime)[KEPT:]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

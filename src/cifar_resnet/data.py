@@ -1,0 +1,108 @@
+"""Data sets as the stages share them: on disk, in memory, and split."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cifar_resnet.errors import UserError
+
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]
+Channels = tuple[float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images uint8 (N, 32, 32, 3) in RGB, labels int64 (N,); mean and std are of the training pixels / 255."""
+
+    name: str
+    classes: tuple[str, ...]
+    mean: Channels
+    std: Channels
+    train_images: Images
+    train_labels: Labels
+    test_images: Images
+    test_labels: Labels
+
+
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+def save_dataset(dataset: Dataset, folder: Path) -> None:
+    """Write `folder` as a whole, in place of an earlier one; the same data set gives the same bytes."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+    partial.mkdir(parents=True)
+    try:
+        for array in ARRAYS:
+            np.save(partial / f"{array}.npy", getattr(dataset, array))
+        about = {"name": dataset.name, "classes": dataset.classes, "mean": dataset.mean, "std": dataset.std}
+        (partial / "dataset.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def load_dataset(folder: Path) -> Dataset:
+    """Open a data set that `save_dataset` wrote; its images are read from disk as they are used.
+
+    Raises:
+        UserError: the folder is missing or damaged.
+    """
+    try:
+        about = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+        arrays: dict[str, Any] = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS
+        }
+    except (OSError, EOFError, ValueError) as error:
+        raise UserError(f"no data set in {folder} ({error}): run `dvc repro download`") from None
+    return Dataset(about["name"], tuple(about["classes"]), tuple(about["mean"]), tuple(about["std"]), **arrays)
+
+
+def split_validation(labels: Labels, num_images: int, seed: int) -> tuple[Indices, Indices]:
+    """Training and validation indices, both ascending, where validation has `num_images`.
+
+    Each class gives its share of the validation images, rounded up or down to a whole image.
+    """
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    # Evenly spaced picks from a list sorted by class take from every class in proportion to its length.
+    picked = np.arange(num_images) * len(labels) // num_images if num_images else np.arange(0)
+    return np.sort(np.delete(by_class, picked)), np.sort(by_class[picked])
+
+
+def make_digits(seed: int) -> Dataset:
+    """Handwritten digits, 1,797 that scikit-learn ships, enlarged from 8x8 px; a stratified fifth is the test set."""
+    from PIL import Image
+    from sklearn.datasets import load_digits  # 1.5 s that only this data set needs
+
+    digits = load_digits()
+    gray = (digits.images * (255 / 16)).round().astype(np.uint8)  # the pixels are 0 to 16
+    # Bicubic: nearest leaves 4 px blocks and bilinear blurs the strokes.
+    enlarged = (Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC) for image in gray)
+    images = np.stack([np.asarray(image.convert("RGB")) for image in enlarged])
+    labels = digits.target.astype(np.int64)
+    train, test = split_validation(labels, num_images=len(labels) // 5, seed=seed)
+    mean, std = _channel_statistics(images[train])
+    classes = tuple(str(name) for name in digits.target_names)
+    return Dataset("digits", classes, mean, std, images[train], labels[train], images[test], labels[test])
+
+
+def _channel_statistics(images: Images) -> tuple[Channels, Channels]:
+    """Mean and standard deviation of each channel of pixels / 255, from exact sums, so that every machine agrees."""
+    pixels = images.reshape(-1, 3).astype(np.int64)
+    mean = pixels.sum(axis=0) / len(pixels)
+    std = np.sqrt((pixels**2).sum(axis=0) / len(pixels) - mean**2)
+    return _as_channels(mean / 255), _as_channels(std / 255)
+
+
+def _as_channels(values: npt.NDArray[np.float64]) -> Channels:
+    red, green, blue = (round(float(value), 8) for value in values)
+    return red, green, blue

@@ -1,0 +1,105 @@
+"""Data-parallel training: several processes, each with its share of every batch, keep one set of weights.
+
+Processes are started by torchrun, which tells each its place through RANK, LOCAL_RANK and WORLD_SIZE.
+"""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from cifar_resnet.errors import UserError
+
+
+def is_worker() -> bool:
+    """Whether torchrun started this process."""
+    return "RANK" in os.environ
+
+
+def run_in_processes(module: str, num_processes: int) -> None:
+    """Run `python -m module` in several processes on this machine, and wait.
+
+    Raises:
+        UserError: a process failed; torchrun then stops the others.
+    """
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes)]
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}  # until compute.threads is set; torchrun warns otherwise
+    status = subprocess.run([*torchrun, "-m", module], env=environment).returncode
+    if status:
+        raise UserError(
+            f"one of the {num_processes} training processes failed (torchrun ended with {status}; its reason is "
+            "above): call `dvc repro` again to go on from the last checkpoint"
+        )
+
+
+def join_processes(use_cuda: bool) -> tuple[int, int, torch.device]:
+    """Rank, number of processes and device of this process; alone if torchrun did not start it."""
+    if not is_worker():
+        return 0, 1, torch.device("cuda" if use_cuda else "cpu")
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if use_cuda else "gloo")
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if use_cuda else torch.device("cpu")
+    return dist.get_rank(), dist.get_world_size(), device
+
+
+def share_gradients(net: nn.Module, device: torch.device) -> nn.Module:
+    """`net`, its gradients averaged over the processes and its BatchNorm over the whole batch."""
+    if device.type == "cuda":
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        return DistributedDataParallel(net, device_ids=[device.index])
+    for module in net.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = SyncBatchNormCPU  # the same parameters and buffers, another forward
+    return DistributedDataParallel(net)
+
+
+def sum_over_processes(values: Tensor) -> Tensor:
+    """Add up `values`, in place, over all processes."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+    return values
+
+
+def wait_for_others() -> None:
+    """Return once every process has come this far."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+class SumOverProcesses(torch.autograd.Function):
+    """A sum over all processes that gradients flow through, to every process's share."""
+
+    @staticmethod
+    def forward(context: Any, values: Tensor) -> Tensor:
+        return sum_over_processes(values.clone())
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        return sum_over_processes(gradient.clone())
+
+
+class SyncBatchNormCPU(nn.BatchNorm2d):
+    """BatchNorm over the batches of all processes; PyTorch's own works on GPUs only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        x = x.float()
+        count = x.new_tensor([x.numel() // x.shape[1]])
+        local = torch.cat([x.sum(dim=(0, 2, 3)), x.square().sum(dim=(0, 2, 3)), count])
+        sums, squares, total = SumOverProcesses.apply(local).split([self.num_features, self.num_features, 1])
+        mean = sums / total
+        variance = squares / total - mean.square()
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.momentum is not None
+        self.running_mean.lerp_(mean.detach(), self.momentum)
+        self.running_var.lerp_((variance * total / (total - 1)).detach(), self.momentum)
+        scale: Tensor = self.weight * torch.rsqrt(variance + self.eps)
+        shift: Tensor = self.bias - mean * scale
+        return x * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)

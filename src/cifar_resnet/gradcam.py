@@ -1,0 +1,80 @@
+"""Class activation maps: where in an image a network saw evidence for a class. By the grad-cam library."""
+
+import copy
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from numpy.typing import NDArray
+from pytorch_grad_cam import EigenCAM, EigenGradCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from tqdm import tqdm
+
+from cifar_resnet.augment import IMAGE_SIZE_PX, Images
+from cifar_resnet.model import ResNet
+from cifar_resnet.params import GradCAMParams
+
+Maps = NDArray[np.float32]
+
+METHODS = {
+    "gradcam": GradCAM,
+    "gradcam++": GradCAMPlusPlus,
+    "hirescam": HiResCAM,
+    "xgradcam": XGradCAM,
+    "layercam": LayerCAM,
+    "eigencam": EigenCAM,
+    "eigengradcam": EigenGradCAM,
+}
+HEAT_LEVELS = 32  # steps of colour; 2,000 maps of 8 px take 0.6 MB as PNG, and 0.8 MB with 64
+BATCH_SIZE = 250  # images; fixed, since the rounding of a convolution may depend on it
+
+
+def activation_maps(net: ResNet, images: Images, classes: NDArray[np.int64], params: GradCAMParams) -> Maps:
+    """Maps (N, 32, 32) in 0..1 of what speaks for `classes[i]` in raw image i, uint8 (N, 32, 32, 3).
+
+    The layer's own map (32, 16, 8 or 4 px) is enlarged bilinearly. Each map is stretched to 0..1 by itself, so two maps
+    compare in shape, not in strength; a map without anything that speaks for the class is 0 everywhere. `net` is left
+    as it was.
+    """
+    # A copy takes the hooks. Its weights are frozen, which spares their half of the backward pass: the gradients start
+    # at the images. Unscaled logits suit the library, whose guards against division by 0 are absolute (1e-6, 1e-7).
+    net = copy.deepcopy(net).eval().requires_grad_(False)
+    net.logit_scale = 1.0
+    device = net.mean.device
+    cam = METHODS[params.method](net, [getattr(net, params.layer)])
+    maps = [np.empty((0, IMAGE_SIZE_PX, IMAGE_SIZE_PX), np.float32)]  # the result for no images
+    for start in tqdm(range(0, len(images), BATCH_SIZE), desc=params.method, leave=False, delay=2, disable=None):
+        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + BATCH_SIZE])).to(device)
+        targets = [ClassifierOutputTarget(int(label)) for label in classes[start : start + BATCH_SIZE]]
+        maps.append(cam(net.normalize(batch).requires_grad_(), targets))
+    return np.concatenate(maps)
+
+
+def map_size_px(layer: str) -> int:
+    """Side of a layer's own map, before it is enlarged."""
+    return {"prep": 32, "layer1": 16, "layer2": 8, "layer3": 4}[layer]
+
+
+def heat_palette() -> NDArray[np.uint8]:
+    """Colours (32, 4), RGBA, of the values 0 to 1 of a map: clear where it is 0, then inferno's purple to yellow.
+
+    Inferno rises evenly in lightness, so it also reads in grey and with any colour vision. It starts at a quarter, as
+    its black could not be told from a dark image.
+    """
+    value = np.linspace(0, 1, HEAT_LEVELS)
+    colours = colormaps["inferno"](0.25 + 0.75 * value)
+    colours[:, 3] = 0.85 * value
+    return np.rint(255 * colours).astype(np.uint8)
+
+
+def heat_levels(maps: Maps) -> NDArray[np.uint8]:
+    """Maps in 0..1 as indices into `heat_palette`."""
+    return np.rint(maps * (HEAT_LEVELS - 1)).astype(np.uint8)
+
+
+def overlay(images: Images, maps: Maps) -> Images:
+    """Heat over the images (N, 32, 32, 3), which turn grey, so that every colour in the picture is heat."""
+    gray = images @ np.array([0.2126, 0.7152, 0.0722])  # luma, ITU-R BT.709, as CSS's grayscale()
+    heat = heat_palette()[heat_levels(maps)]
+    alpha = heat[..., 3:] / 255
+    return np.rint(alpha * heat[..., :3] + (1 - alpha) * gray[..., np.newaxis]).astype(np.uint8)

@@ -1,0 +1,31 @@
+"""Where the pipeline keeps its files, relative to the project root (the working directory of every stage)."""
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+DATA = Path("data")  # one folder per data set below it
+
+REPORTS = Path("reports")
+LR_CURVE = REPORTS / "lr_find" / "curve.csv"
+LR_CURVE_PLOT = REPORTS / "lr_find" / "curve.png"
+LR_FOUND = REPORTS / "lr_find" / "lr_find.json"
+
+MODEL = Path("models") / "model.pt"
+HISTORY = REPORTS / "train" / "history.csv"
+TRAIN_METRICS = REPORTS / "train" / "metrics.json"
+TRAIN_CURVES = REPORTS / "train" / "curves.png"
+
+EVALUATION = REPORTS / "evaluate"
+TEST_METRICS = EVALUATION / "metrics.json"
+PREDICTIONS = EVALUATION / "predictions.csv"
+CONFUSION = EVALUATION / "confusion_matrix.csv"
+CONFUSION_PLOT = EVALUATION / "confusion_matrix.png"
+CONFUSED_PAIRS = EVALUATION / "confused_pairs.csv"
+MISCLASSIFIED = EVALUATION / "misclassified.csv"
+MISCLASSIFIED_PLOT = EVALUATION / "misclassified.png"
+RELIABILITY_PLOT = EVALUATION / "reliability.png"
+
+GRADCAM_PAGE = REPORTS / "gradcam" / "index.html"
+GRADCAM_PLOT = REPORTS / "gradcam" / "gradcam.png"
+
+CHECKPOINTS = Path("checkpoints")  # outside every DVC output: DVC deletes outputs before a stage runs

@@ -1,0 +1,169 @@
+"""The learning-rate range test (Smith 2017, arXiv:1506.01186): a sweep, and rules that read it.
+
+A rule is a pure function of the learning rates and the smoothed losses, both (steps,), in the order of the sweep, cut
+off where the loss explodes. `valley`, `minimum/10`, `steepest` and `slide` follow fastai's definitions
+(https://docs.fast.ai/callback.schedule.html); `descent_start` and `descent_end` are the two ends of the fall.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_resnet.errors import UserError
+
+Floats = NDArray[np.float64]
+
+MIN_POINTS = 10  # fewer show no shape that a rule could read
+START_OF_DESCENT = 0.05  # share of the whole fall that tells it from noise: the plateau of 3 sweeps wavered by 2 %
+
+
+@dataclass(frozen=True)
+class LRSweep:
+    """What a sweep measured: one learning rate, loss and smoothed loss per step."""
+
+    lrs: tuple[float, ...]
+    losses: tuple[float, ...]
+    smoothed: tuple[float, ...]
+
+    def write_csv(self, path: Path) -> None:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["step", "lr", "loss", "smoothed_loss"])
+            writer.writerows(zip(range(len(self.lrs)), self.lrs, self.losses, self.smoothed, strict=True))
+
+
+@dataclass(frozen=True)
+class FoundRates:
+    """The learning rates that a sweep suggests."""
+
+    lr_min: float
+    lr_max: float
+    rule: str
+    suggestions: dict[str, float]  # of every rule
+
+    def write_json(self, path: Path) -> None:
+        path.write_text(json.dumps(vars(self), indent=2) + "\n", encoding="utf-8")
+
+
+def read_found_rates(path: Path) -> FoundRates:
+    """Read what `FoundRates.write_json` wrote."""
+    return FoundRates(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def sweep(
+    step: Callable[[float], float], *, start_lr: float, end_lr: float, steps: int, smoothing: float, stop_factor: float
+) -> Iterator[tuple[float, float, float]]:
+    """Raise the learning rate exponentially from `start_lr` to `end_lr`; yields (lr, loss, smoothed loss) per step.
+
+    `step` learns from one batch at a learning rate and returns its loss. The sweep ends early when the loss is not
+    finite or its bias-corrected moving average passes `stop_factor` times its best, once there are enough points.
+    """
+    average, best = 0.0, math.inf
+    for number in range(steps):
+        lr = start_lr * (end_lr / start_lr) ** (number / (steps - 1))
+        loss = step(lr)
+        if not math.isfinite(loss):
+            return
+        average = smoothing * average + (1 - smoothing) * loss
+        smoothed = average / (1 - smoothing ** (number + 1))
+        yield lr, loss, smoothed
+        best = min(best, smoothed)
+        if number >= MIN_POINTS and smoothed > stop_factor * best:
+            return
+
+
+def find_rates(sweep: LRSweep, rule: str) -> FoundRates:
+    """Apply every rule; `lr_min` is where the loss starts to fall, `lr_max` is what `rule` says.
+
+    Raises:
+        UserError: the sweep ended too early, or the loss did not fall between the two rates.
+    """
+    lrs, losses = np.array(sweep.lrs), np.array(sweep.smoothed)
+    if len(lrs) < MIN_POINTS:
+        raise UserError(
+            f"the loss exploded after {len(lrs)} steps of the sweep, and {MIN_POINTS} are needed: lower "
+            "lr_find.start_lr, or raise lr_find.steps"
+        )
+    fall = losses[: losses.argmin() + 1].max() - losses.min()
+    if losses.argmin() == 0 or fall < 0.01 * losses.min():
+        raise UserError(
+            f"the loss did not fall between the learning rates {lrs[0]:.3g} and {lrs[-1]:.3g}: widen the range from "
+            "lr_find.start_lr to lr_find.end_lr, or give train.lr_min and train.lr_max as numbers"
+        )
+    suggestions = {name: suggest(lrs, losses) for name, suggest in RULES.items()}
+    lr_min, lr_max = suggestions["descent_start"], suggestions[rule]
+    if lr_min >= lr_max:
+        raise UserError(
+            f"rule {rule} suggests lr_max {lr_max:.3g}, which is not above lr_min {lr_min:.3g}: choose another "
+            "lr_find.rule, or give train.lr_min and train.lr_max as numbers"
+        )
+    return FoundRates(lr_min, lr_max, rule, suggestions)
+
+
+def descent_start(lrs: Floats, losses: Floats) -> float:
+    """Where the loss has left its first plateau: 5 % of the whole fall is done."""
+    end = losses.argmin()
+    top = losses[: end + 1].argmax()
+    threshold = losses[top] - START_OF_DESCENT * (losses[top] - losses[end])
+    return float(lrs[top + np.argmax(losses[top : end + 1] <= threshold)])
+
+
+def descent_end(lrs: Floats, losses: Floats) -> float:
+    """Where the loss stops falling."""
+    return float(lrs[losses.argmin()])
+
+
+def minimum_tenth(lrs: Floats, losses: Floats) -> float:
+    """A tenth of where the loss is lowest."""
+    return float(lrs[losses.argmin()] / 10)
+
+
+def steepest(lrs: Floats, losses: Floats) -> float:
+    """Where the loss falls fastest per factor of the learning rate."""
+    return float(lrs[np.argmin(np.diff(losses) / np.diff(np.log(lrs)))])
+
+
+def valley(lrs: Floats, losses: Floats) -> float:
+    """Half way down the last two thirds of the longest fall: the longest decreasing subsequence of the losses."""
+    start, length = _longest_decrease(losses)
+    third = int(length / 3)
+    return float(lrs[start + third + third // 2])
+
+
+def slide(lrs: Floats, losses: Floats, gap: int = 15, flat: float = 0.005) -> float:
+    """Walk down from the highest rate, two points `gap` steps apart, until both slopes differ by less than `flat`."""
+    slopes = np.gradient(losses)
+    right = len(losses) - 1
+    while right - gap > 0 and abs(slopes[right] - slopes[right - gap]) > flat:
+        right -= 1
+    return float(lrs[max(right - gap, 0)])
+
+
+def _longest_decrease(losses: Floats) -> tuple[int, int]:
+    """First index and length of the longest subsequence of ever smaller values."""
+    lengths = np.ones(len(losses), dtype=int)
+    for i in range(1, len(losses)):
+        lengths[i] += max((lengths[j] for j in range(i) if losses[j] > losses[i]), default=0)
+    end, length = int(lengths.argmax()), int(lengths.max())
+    return max(end - length, 0), length
+
+
+RULES: dict[str, Callable[[Floats, Floats], float]] = {
+    "descent_start": descent_start,
+    "descent_end": descent_end,
+    "minimum/10": minimum_tenth,
+    "steepest": steepest,
+    "valley": valley,
+    "slide": slide,
+}
+
+
+def as_sweep(points: Sequence[tuple[float, float, float]]) -> LRSweep:
+    """Collect the points that `sweep` yielded."""
+    return LRSweep(*(tuple(column) for column in zip(*points, strict=True))) if points else LRSweep((), (), ())

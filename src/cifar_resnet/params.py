@@ -1,0 +1,205 @@
+"""The settings in `params.yaml`: one frozen, validated section per stage, plus those that stages share.
+
+There are no defaults here: DVC sees only what stands in `params.yaml`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from cifar_resnet.errors import UserError
+
+Found = Literal["find"]
+Auto = Literal["auto"]
+LearningRate = Annotated[float, Field(gt=0, le=100)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DataParams(Section):
+    dataset: Literal["cifar10", "digits"] = Field(description="Data set to train on.")
+    sources: tuple[str, ...] = Field(
+        strict=False, description="CIFAR-10 sources, tried in order: URL, archive or folder."
+    )
+    validation_images: int = Field(ge=0, description="Images held out of the training set; 0 uses none.")
+    split_seed: int = Field(ge=0, lt=2**32, description="Seed of the hold-out and of the digits test split.")
+
+    @model_validator(mode="after")
+    def _leaves_images_to_train_on(self) -> Self:
+        most = {"cifar10": 25_000, "digits": 700}[self.dataset]  # half of the training images
+        if self.validation_images > most:
+            raise ValueError(f"validation_images is {self.validation_images}; {self.dataset} allows at most {most}")
+        return self
+
+
+class AugmentParams(Section):
+    padding: int = Field(ge=0, le=16, description="Pixels padded on each side before the random crop; 0 for no crop.")
+    flip: bool = Field(description="Horizontal flip with probability 0.5.")
+    cutout: int = Field(ge=0, le=32, description="Side in pixels of the square blanked per image; 0 for none.")
+
+
+class ModelParams(Section):
+    width: int = Field(ge=4, le=512, multiple_of=4, description="Channels after the first layer.")
+    logit_scale: float = Field(gt=0, le=10, description="Factor on the logits.")
+
+
+class LRFindParams(Section):
+    start_lr: LearningRate = Field(description="First learning rate of the sweep.")
+    end_lr: LearningRate = Field(description="Last learning rate of the sweep.")
+    steps: int = Field(ge=20, le=10_000, description="Batches in the sweep.")
+    smoothing: float = Field(ge=0, lt=1, description="Weight of the past in the moving average of the loss.")
+    stop_factor: float = Field(gt=1, description="The sweep stops at this multiple of the best smoothed loss.")
+    rule: Literal["valley", "steepest", "minimum/10", "slide", "descent_end"] = Field(
+        description="Rule that suggests the highest learning rate."
+    )
+    seed: int = Field(ge=0, lt=2**32, description="Seed of the sweep.")
+
+    @model_validator(mode="after")
+    def _sweep_goes_up(self) -> Self:
+        if self.end_lr < 10 * self.start_lr:
+            raise ValueError(f"end_lr is {self.end_lr:g}; it must be at least 10 times start_lr, {self.start_lr:g}")
+        return self
+
+
+class TrainParams(Section):
+    seed: int = Field(ge=0, lt=2**32, description="Seed of the weights, the order of images and the augmentation.")
+    epochs: int = Field(ge=1, le=10_000, description="Epochs of the cycle.")
+    peak_epoch: float = Field(gt=0, description="Where the cycle reaches lr_max, in epochs.")
+    batch_size: int = Field(ge=2, le=65_536, description="Images per training step.")
+    lr_min: Found | LearningRate = Field(description="Learning rate at both ends of the cycle, or find.")
+    lr_max: Found | LearningRate = Field(description="Learning rate at the peak of the cycle, or find.")
+    momentum: float = Field(gt=0, lt=1, description="Nesterov momentum.")
+    weight_decay: float = Field(ge=0, lt=1, description="L2 penalty on all weights.")
+    label_smoothing: float = Field(ge=0, lt=1, description="Probability spread over the other classes.")
+    ema_decay: float = Field(ge=0, lt=1, description="Decay per step of the averaged weights; 0 for none.")
+
+    @model_validator(mode="after")
+    def _cycle_is_possible(self) -> Self:
+        if self.peak_epoch >= self.epochs:
+            raise ValueError(f"peak_epoch is {self.peak_epoch:g}; it must be below epochs, {self.epochs}")
+        if self.lr_min != "find" and self.lr_max != "find" and self.lr_min >= self.lr_max:
+            raise ValueError(f"lr_min is {self.lr_min:g}; it must be below lr_max, {self.lr_max:g}")
+        return self
+
+
+class EvaluateParams(Section):
+    flip_tta: bool = Field(description="Also report accuracy averaged over each image and its mirror image.")
+    calibration_bins: int = Field(ge=2, le=100, description="Bins of the expected calibration error.")
+    grid_images: int = Field(ge=1, le=100, description="Pictures in misclassified.png.")
+
+
+class GradCAMParams(Section):
+    method: Literal["gradcam", "gradcam++", "hirescam", "xgradcam", "layercam", "eigencam", "eigengradcam"] = Field(
+        description="Class activation mapping method."
+    )
+    layer: Literal["prep", "layer1", "layer2", "layer3"] = Field(description="Layer whose activations are mapped.")
+    images: int = Field(ge=1, le=10_000, description="Most misclassified images shown in the report.")
+    grid_images: int = Field(ge=1, le=50, description="Pictures in gradcam.png.")
+
+
+class ComputeParams(Section):
+    device: Literal["auto", "cpu", "cuda"] = Field(description="Where tensors live.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(description="Number format of convolutions and products.")
+    compile: Literal["auto", "on", "off"] = Field(description="Use of torch.compile.")
+    threads: Auto | Annotated[int, Field(ge=1, le=1024)] = Field(description="Threads per process.")
+    processes: int = Field(ge=1, le=1024, description="Data-parallel training processes.")
+
+
+class RuntimeParams(Section):
+    """Never changes a result, so no DVC stage depends on it."""
+
+    workers: Auto | Annotated[int, Field(ge=0, le=256)] = Field(description="Loader processes.")
+    checkpoint_steps: int = Field(ge=1, description="Training steps between checkpoints.")
+    experiment: str = Field(min_length=1, description="MLflow experiment.")
+    registered_model: str = Field(min_length=1, pattern=r"^[^/:]+$", description="MLflow registered model.")
+
+
+class Params(Section):
+    """Everything in `params.yaml`."""
+
+    data: DataParams
+    augment: AugmentParams
+    model: ModelParams
+    lr_find: LRFindParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    gradcam: GradCAMParams
+    compute: ComputeParams
+    runtime: RuntimeParams
+
+
+def load_params(path: Path) -> Params:
+    """Read and check a params file (YAML 1.2: `1e-1` is a number, as it is for DVC).
+
+    Raises:
+        UserError: the file is missing, is no YAML, or breaks a rule; one line per broken rule.
+    """
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: restore it with `git checkout {path}`") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    return parse_params(content, name=str(path))
+
+
+def parse_params(content: Any, name: str) -> Params:
+    """Check what was read from the params file called `name`.
+
+    Raises:
+        UserError: one line per broken rule.
+    """
+    if not isinstance(content, Mapping):
+        raise UserError(f"{name} holds {content!r}; it must hold the sections {', '.join(Params.model_fields)}")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        lines = {_describe(dict(detail)) for detail in error.errors()}
+        raise UserError("\n".join(f"{name}: {line}" for line in sorted(lines))) from None
+
+
+def _describe(detail: dict[str, Any]) -> str:
+    """One line for one of pydantic's errors: the key, its value, what is allowed."""
+    location = [str(part) for part in detail["loc"]]
+    key = ".".join(location[:2])  # deeper parts name the branches of a union
+    if detail["type"] == "value_error":
+        return f"{key}: {detail['ctx']['error']}"
+    if detail["type"] == "missing":
+        return f"{key} is missing; allowed: {_allowed(location)}"
+    if detail["type"] == "extra_forbidden":
+        section = Params.model_fields.get(location[0])
+        known: Any = section.annotation.model_fields if len(location) > 1 and section and section.annotation else None
+        return f"{key} is not a setting; allowed here: {', '.join(known or Params.model_fields)}"
+    return f"{key} is {detail['input']!r}; allowed: {_allowed(location)}"
+
+
+def _allowed(location: list[str]) -> str:
+    """What the JSON schema allows at a key, in words."""
+    schema = Params.model_json_schema()
+    section = schema["$defs"][f"{_SECTION_CLASSES[location[0]]}"]
+    if len(location) == 1:
+        return f"a section with {', '.join(section['properties'])}"
+    return _in_words(section["properties"][location[1]])
+
+
+_SECTION_CLASSES = {name: field.annotation.__name__ for name, field in Params.model_fields.items() if field.annotation}
+
+
+def _in_words(schema: Mapping[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_in_words(option) for option in schema["anyOf"])
+    if "enum" in schema:
+        return " | ".join(str(option) for option in schema["enum"])
+    if "const" in schema:
+        return str(schema["const"])
+    kind = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "a text",
+            "array": "a list of texts"}[schema["type"]]  # fmt: skip
+    bounds = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below",
+              "multipleOf": "in multiples of", "pattern": "matching", "minLength": "of at least length"}  # fmt: skip
+    return " ".join([kind, *(f"{word} {schema[key]}" for key, word in bounds.items() if key in schema)])

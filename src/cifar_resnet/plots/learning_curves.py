@@ -1,0 +1,44 @@
+"""A training's epochs as a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from cifar_resnet.history import EpochMetrics
+from cifar_resnet.plots.style import BLUE, GREY, ORANGE, figure
+
+
+def plot_learning_curves(history: Sequence[EpochMetrics], path: Path) -> None:
+    """Loss, accuracy and learning rate of each epoch, side by side."""
+    with figure(path, 13, 4) as drawing:
+        draw_learning_curves(history, drawing)
+
+
+def draw_learning_curves(history: Sequence[EpochMetrics], drawing: Figure) -> None:
+    """Draw the three panels into a figure."""
+    epochs = [metrics.epoch for metrics in history]
+    held_out = history[0].held_out_name
+    loss, accuracy, rate = drawing.subplots(1, 3)
+    marker = "o" if len(history) < 40 else ""
+
+    loss.plot(epochs, [m.train_loss for m in history], color=BLUE, marker=marker, markersize=4, label="train")
+    loss.plot(epochs, [m.held_out_loss for m in history], color=ORANGE, marker=marker, markersize=4, label=held_out)
+    loss.set(title="Cross-entropy per image", ylim=(0, None))
+    loss.legend()
+
+    accuracy.plot(epochs, [m.train_accuracy for m in history], color=BLUE, marker=marker, markersize=4, label="train")
+    accuracy.plot(
+        epochs, [m.held_out_accuracy for m in history], color=ORANGE, marker=marker, markersize=4, label=held_out
+    )
+    last = history[-1]
+    accuracy.set(title=f"Accuracy: {held_out} {last.held_out_accuracy:.2%} after {last.epoch} epochs")
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    accuracy.legend(loc="lower right")
+
+    rate.plot(epochs, [m.lr for m in history], color=GREY, marker=marker, markersize=4)
+    rate.set(title="Learning rate at the end of the epoch", ylim=(0, None))
+    for axes in (loss, accuracy, rate):
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))

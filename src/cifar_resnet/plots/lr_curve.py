@@ -1,0 +1,35 @@
+"""The learning-rate range test as a picture."""
+
+from pathlib import Path
+
+import numpy as np
+
+from cifar_resnet.lr_range import FoundRates, LRSweep
+from cifar_resnet.plots.style import BLUE, GREY, ORANGE, RED, figure
+
+
+def plot_lr_curve(sweep: LRSweep, found: FoundRates, path: Path) -> None:
+    """Loss over learning rate, with every rule's suggestion and the two rates chosen."""
+    with figure(path, 8, 4.5) as drawing:
+        axes = drawing.subplots()
+        axes.plot(sweep.lrs, sweep.losses, color=GREY, alpha=0.35, linewidth=1, label="loss of each batch")
+        axes.plot(sweep.lrs, sweep.smoothed, color=BLUE, label="smoothed")
+        for lr, rules in _rules_by_rate(found).items():
+            loss = float(np.interp(np.log(lr), np.log(sweep.lrs), sweep.smoothed))
+            axes.plot(lr, loss, "o", color=GREY, markersize=5)
+            axes.annotate(", ".join(rules), (lr, loss), xytext=(-5, -13), textcoords="offset points", ha="right",
+                          fontsize=9, color=GREY)  # fmt: skip
+        for name, lr, color in (("lr_min", found.lr_min, ORANGE), ("lr_max", found.lr_max, RED)):
+            axes.axvline(lr, color=color, linestyle="--", label=f"{name} = {lr:.3g}")
+        low, high = min(sweep.smoothed), max(sweep.smoothed)
+        axes.set(xscale="log", xlabel="learning rate", ylabel="training loss", title="Learning-rate range test",
+                 ylim=(low - 0.25 * (high - low), high + 0.35 * (high - low)))  # fmt: skip
+        axes.legend(loc="lower left")
+
+
+def _rules_by_rate(found: FoundRates) -> dict[float, list[str]]:
+    """The names of the rules that agree on a rate, in one label."""
+    rules: dict[float, list[str]] = {}
+    for rule, lr in found.suggestions.items():
+        rules.setdefault(lr, []).append(rule)
+    return rules

@@ -1,0 +1,216 @@
+"""DVC's outputs are the truth; a run in MLflow is their publication, one per state of the pipeline.
+
+A state is all settings that shape results and the MD5 of the weights. Its run is found by a tag with their hash,
+never by a file, made if it is missing and completed from the files. Doing so again changes nothing.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mlflow.entities import Dataset, DatasetInput, InputTag, Run
+
+from cifar_resnet import layout
+from cifar_resnet.errors import UserError
+from cifar_resnet.params import Params
+from cifar_resnet.tracking.live import warn
+from cifar_resnet.tracking.registry import find_model, register_model
+from cifar_resnet.tracking.runs import (
+    FINISHED,
+    STATE,
+    close_dead_runs,
+    create_run,
+    log_values,
+    logged_values,
+    runs_of_state,
+    set_tags,
+    unpublished_trainings,
+)  # fmt: skip
+from cifar_resnet.tracking.source import COMMIT, DIRTY, code_tags, machine_tags
+from cifar_resnet.tracking.state import file_md5, state_key, text_md5
+from cifar_resnet.tracking.store import Store, open_store, store_errors
+from cifar_resnet.tracking.workspace import Value, Workspace, inspect, test_metrics
+
+VALUES = "values"  # tag: hash of the metric values that the run has
+FILES = "files"  # tag: MD5 of each published file, as JSON
+DESCRIPTION = "mlflow.note.content"
+HOME_PAGES = {
+    "cifar10": "https://www.cs.toronto.edu/~kriz/cifar.html",
+    "digits": "https://scikit-learn.org/stable/modules/generated/sklearn.datasets.load_digits.html",
+}
+
+
+@dataclass(frozen=True)
+class Publication:
+    """The run of the state on disk, and what was done to make it complete."""
+
+    run_id: str | None  # None: the state cannot be published, and `obstacle` says why
+    run_name: str | None
+    actions: tuple[str, ...]
+    obstacle: str | None
+
+
+def publish_stage(stage: str, params: Params) -> None:
+    """Publish at the end of a stage. A store that fails costs a warning line, never the stage's results."""
+    try:
+        publication = publish(params, frozenset({stage}))
+    except Exception as error:
+        warn(error, f"the results of {stage} are not published")
+        return
+    for action in publication.actions:
+        print(f"MLflow: {action}")
+
+
+def publish(params: Params, completed: frozenset[str] = frozenset()) -> Publication:
+    """Make the run of the state on disk complete; `completed` stages have just run, before DVC locks their outputs.
+
+    Raises:
+        UserError: the store fails, its address is wrong or the experiment was deleted.
+    """
+    with store_errors(), (store := open_store(params.runtime.experiment)).lock:
+        actions = [f"locations corrected after a move from {store.mended}"] if store.mended else []
+        actions += [f"closed {name}, whose process is gone" for name in close_dead_runs(store)]
+        workspace = inspect(params, completed)
+        if obstacle := _obstacle(workspace, completed):
+            return Publication(None, None, tuple(actions), obstacle)
+        publisher = _Publisher(store, params, workspace, file_md5(layout.MODEL))
+        run, claimed = publisher.claim_run(completed)
+        actions += claimed
+        for step in (publisher.add_model, publisher.add_values, publisher.add_files, publisher.add_facts):
+            actions += step(run)
+        return Publication(run.info.run_id, publisher.name, tuple(actions), None)
+
+
+def _obstacle(workspace: Workspace, completed: frozenset[str]) -> str | None:
+    if workspace.edited and not completed:
+        return f"{workspace.edited}: run `dvc repro`"
+    if reason := workspace.stale.get("train"):
+        return f"train: {reason}: run `dvc pull` or `dvc repro`"
+    return None
+
+
+@dataclass(frozen=True)
+class _Publisher:
+    store: Store
+    params: Params
+    workspace: Workspace
+    model_md5: str
+
+    @property
+    def state(self) -> str:
+        return state_key(self.params, self.model_md5)
+
+    @property
+    def accuracy(self) -> float | None:
+        return float(test_metrics()["accuracy"]) if "evaluate" in self.workspace.current else None
+
+    @property
+    def name(self) -> str:
+        accuracy = () if self.accuracy is None else (f"{100 * self.accuracy:.2f}",)
+        return "-".join([self.params.data.dataset, f"{self.params.train.epochs}ep", *accuracy, self.state[:8]])
+
+    def claim_run(self, completed: frozenset[str]) -> tuple[Run, list[str]]:
+        """The one run of this state: published before, followed live, or new; others of the same state are removed."""
+        actions = []
+        candidates = runs_of_state(self.store, self.state)
+        candidates += reversed(unpublished_trainings(self.store, self.params))  # the newest training first
+        fitting = next((run for run in candidates if self._missing(run) is not None), None)
+        for run in candidates:
+            if run is not fitting:
+                self.store.client.delete_run(run.info.run_id)
+                reason = "which repeats it" if fitting else "whose values differ from the files"
+                actions.append(f"removed {run.info.run_name}, {reason}")
+        if fitting is None:
+            tags = code_tags() | (machine_tags(self.params.compute.device) if completed else {})
+            fitting = create_run(self.store, self.params, self.name, tags | {STATE: self.state})
+            actions.append(f"created {self.name}")
+        elif set_tags(self.store, fitting, {STATE: self.state}):
+            actions.append(f"the run followed live is {self.name} now")
+        return fitting, actions
+
+    def _missing(self, run: Run) -> list[Value] | None:
+        """The values that a run lacks; None if it has others than the files, which MLflow cannot take back."""
+        if run.data.tags.get(VALUES) == self._values_digest():
+            return []
+        values = {(name, step): value for name, step, value in self.workspace.values()}
+        logged = logged_values(self.store, run)
+        if any(numbers != [values.get(key, numbers[0])] for key, numbers in logged.items()):
+            return None
+        return [Value(*key, value) for key, value in values.items() if key not in logged]
+
+    def _values_digest(self) -> str:
+        return text_md5(json.dumps(self.workspace.values()))
+
+    def add_model(self, run: Run) -> Iterator[str]:
+        """Log, link and register the model."""
+        model = find_model(self.store, self.model_md5)
+        if model is None:
+            from cifar_resnet.tracking.served import log_model  # PyTorch: 2 s that a complete run can do without
+
+            try:
+                model = log_model(self.store, run, self.params, self.model_md5)
+            except UserError as error:
+                yield f"the model is not published: {error}"
+                return
+            yield "logged the model"
+        yield from register_model(self.store, run, self.params, model, self.accuracy)
+
+    def add_values(self, run: Run) -> Iterator[str]:
+        """Log the metric values that the run lacks."""
+        if missing := self._missing(run):
+            model = find_model(self.store, self.model_md5)
+            log_values(self.store, run, missing, model.model_id if model else None)
+            yield f"added {len(missing)} metric values"
+        set_tags(self.store, run, {VALUES: self._values_digest()})
+
+    def add_files(self, run: Run) -> Iterator[str]:
+        """Log the reports that the run lacks or has other contents of."""
+        noted = json.loads(run.data.tags.get(FILES, "{}"))
+        stored = self._stored_files(run)
+        digests = {name: file_md5(path) for name, path in self.workspace.files().items()}
+        missing = [name for name, md5 in digests.items() if name not in stored or noted.get(name) != md5]
+        for name in missing:
+            path = self.workspace.files()[name]
+            self.store.client.log_artifact(run.info.run_id, str(path), name.rpartition("/")[0])
+        set_tags(self.store, run, {FILES: json.dumps(noted | digests, sort_keys=True)})
+        if missing:
+            yield f"added {len(missing)} files"
+
+    def _stored_files(self, run: Run) -> set[str]:
+        listed = self.store.client.list_artifacts
+        folders = [folder.path for folder in listed(run.info.run_id) if folder.is_dir]
+        return {file.path for folder in folders for file in listed(run.info.run_id, folder)}
+
+    def add_facts(self, run: Run) -> Iterator[str]:
+        """Name, describe and end the run; note its data set, and its commit once the settings are committed."""
+        client, run_id = self.store.client, run.info.run_id
+        if self.workspace.data_md5 and not (run.inputs and run.inputs.dataset_inputs):
+            client.log_inputs(run_id, [_dataset_input(self.params.data.dataset, self.workspace.data_md5)])
+            yield "noted the data set"
+        code = code_tags()
+        if code.get(DIRTY) == "false" and run.data.tags.get(DIRTY) != "false" and set_tags(self.store, run, code):
+            yield f"noted commit {code[COMMIT][:8]}"
+        if run.info.run_name != self.name:
+            client.update_run(run_id, name=self.name)
+            yield f"named it {self.name}"
+        set_tags(self.store, run, {DESCRIPTION: self.description()})
+        if run.info.status != FINISHED:
+            client.set_terminated(run_id, FINISHED)
+
+    def description(self) -> str:
+        """What MLflow shows above a run, in Markdown."""
+        train = self.params.train
+        lines = [f"{train.epochs} epochs on {self.params.data.dataset}, seed {train.seed}."]
+        if "evaluate" in self.workspace.current:
+            metrics = test_metrics()
+            lines.insert(0, f"**{metrics['accuracy']:.2%} test accuracy**, loss {metrics['loss']:.4f}.")
+            lines.append("Mistakes, the most confident first: artifact `evaluate/misclassified.csv`.")
+        if "gradcam_report" in self.workspace.current:
+            lines.append("Where the network looked: artifact `gradcam/index.html`.")
+        return "\n\n".join(lines)
+
+
+def _dataset_input(name: str, md5: str) -> DatasetInput:
+    # What `MetaDataset` makes, with the page that describes the data set: where the bytes came from is not tracked.
+    dataset = Dataset(name, md5, source_type="http", source=json.dumps({"url": HOME_PAGES[name]}))
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])

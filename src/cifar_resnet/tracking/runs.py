@@ -1,0 +1,99 @@
+"""Runs in a store: making, finding, filling and closing them."""
+
+import socket
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from time import time
+
+from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
+
+from cifar_resnet.params import Params
+from cifar_resnet.tracking.source import HOST, is_dead, is_this_process
+from cifar_resnet.tracking.state import flat_params, training_key
+from cifar_resnet.tracking.store import Store
+from cifar_resnet.tracking.workspace import Value
+
+STATE = "state"  # tag: `state_key`; a run without it is a training that has not been published
+TRAINING = "training"  # tag: `training_key`
+MAX_VALUES = 1000  # metrics that MLflow takes in one request
+
+RUNNING, FINISHED, FAILED, KILLED = (
+    RunStatus.to_string(status)
+    for status in (RunStatus.RUNNING, RunStatus.FINISHED, RunStatus.FAILED, RunStatus.KILLED)
+)
+
+
+def create_run(store: Store, params: Params, name: str, tags: Mapping[str, str]) -> Run:
+    """A new run with all settings that shape results."""
+    run = store.client.create_run(store.experiment_id, run_name=name, tags={TRAINING: training_key(params), **tags})
+    store.client.log_batch(run.info.run_id, params=[Param(*item) for item in flat_params(params).items()])
+    return run
+
+
+def set_tags(store: Store, run: Run, tags: Mapping[str, str]) -> bool:
+    """Set the tags that differ; returns whether any did."""
+    new = [RunTag(name, value) for name, value in tags.items() if run.data.tags.get(name) != value]
+    if new:
+        store.client.log_batch(run.info.run_id, tags=new)
+    return bool(new)
+
+
+def log_values(store: Store, run: Run, values: Sequence[Value], model_id: str | None = None) -> None:
+    """Add metric values; those of stage `evaluate` are also noted as the model's."""
+    now = int(1000 * time())
+    metrics = [
+        Metric(name, value, now, step, model_id=model_id if name.startswith("evaluate/") else None)
+        for name, step, value in values
+    ]
+    for start in range(0, len(metrics), MAX_VALUES):
+        store.client.log_batch(run.info.run_id, metrics[start : start + MAX_VALUES])
+
+
+def logged_values(store: Store, run: Run) -> dict[tuple[str, int], list[float]]:
+    """Every metric value that a run has, by name and step."""
+    logged = defaultdict(list)
+    for name in run.data.metrics:
+        for metric in store.client.get_metric_history(run.info.run_id, name):
+            logged[name, metric.step].append(metric.value)
+    return logged
+
+
+def all_runs(store: Store) -> list[Run]:
+    """Every run of the experiment, oldest first."""
+    return _search(store, "")
+
+
+def runs_of_state(store: Store, state: str) -> list[Run]:
+    """The runs published for a state, oldest first."""
+    return _search(store, f"tags.{STATE} = '{state}'")
+
+
+def unpublished_trainings(store: Store, params: Params) -> list[Run]:
+    """Runs of trainings with these settings that no state was published from, oldest first; no running one but ours."""
+    found = _search(store, f"tags.{TRAINING} = '{training_key(params)}'")
+    return [
+        run
+        for run in found
+        if STATE not in run.data.tags and (run.info.status != RUNNING or is_this_process(run.data.tags))
+    ]
+
+
+def close_dead_runs(store: Store) -> list[str]:
+    """Mark runs killed whose process on this machine is gone; returns their names."""
+    running = _search(store, f"attributes.status = '{RUNNING}' and tags.{HOST} = '{socket.gethostname()}'")
+    dead = [run for run in running if is_dead(run.data.tags)]
+    for run in dead:
+        store.client.set_terminated(run.info.run_id, KILLED)
+    return [run.info.run_name for run in dead]
+
+
+def _search(store: Store, filter_string: str) -> list[Run]:
+    runs: list[Run] = []
+    token = None
+    while token != "":
+        page = store.client.search_runs(
+            [store.experiment_id], filter_string, order_by=["attributes.start_time ASC"], page_token=token
+        )
+        runs += page
+        token = page.token or ""
+    return runs

@@ -1,0 +1,47 @@
+"""The model in the form in which MLflow serves it."""
+
+import mlflow.pytorch
+import numpy as np
+import torch
+from mlflow.entities import LoggedModel, Run
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+from cifar_resnet import layout
+from cifar_resnet.data import load_dataset
+from cifar_resnet.model import ResNet, ServedModel, load_weights
+from cifar_resnet.params import Params
+from cifar_resnet.tracking.registry import MODEL_MD5
+from cifar_resnet.tracking.store import Store
+
+EXAMPLES = 4  # images in the input example; with one, the exported model would take no other number
+
+
+def log_model(store: Store, run: Run, params: Params, model_md5: str) -> LoggedModel:
+    """Log `models/model.pt` in the form in which it is served: raw uint8 images to probabilities, without pickle.
+
+    Raises:
+        UserError: the weights or the data set, which knows the classes and colours, are missing.
+    """
+    dataset = load_dataset(layout.DATA / params.data.dataset)
+    num_classes = len(dataset.classes)
+    net = ResNet(num_classes, params.model.width, params.model.logit_scale, dataset.mean, dataset.std)
+    served = ServedModel(load_weights(net, layout.MODEL)).eval()
+    images, probabilities = np.dtype(np.uint8), np.dtype(np.float32)
+    model = store.client.create_logged_model(
+        store.experiment_id, name=params.data.dataset, source_run_id=run.info.run_id, tags={MODEL_MD5: model_md5},
+        params=run.data.params,
+    )  # fmt: skip
+    mlflow.pytorch.log_model(
+        served,
+        name=model.name,
+        model_id=model.model_id,
+        signature=ModelSignature(
+            inputs=Schema([TensorSpec(images, (-1, *dataset.test_images.shape[1:]))]),
+            outputs=Schema([TensorSpec(probabilities, (-1, num_classes))]),
+        ),
+        input_example=np.array(dataset.test_images[:EXAMPLES]),
+        pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],  # a suffix like +cpu is on no index
+        metadata={"classes": list(dataset.classes)},
+    )
+    return store.client.get_logged_model(model.model_id)

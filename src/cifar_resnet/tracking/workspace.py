@@ -1,0 +1,165 @@
+"""What the files on disk say: which stages' outputs belong to the current settings, and what a run shows of them.
+
+Metrics get these names:
+
+    train_loss, train_accuracy, test_loss, test_accuracy, lr    one value an epoch (validation_… with held-out images)
+    lr_min, lr_max                                              the ends of the cycle, as used
+    lr_find/loss, lr_find/smoothed_loss, lr_find/lr             one value a step of the sweep
+    lr_find/lr_min, lr_find/lr_max, lr_find/suggestion/RULE     what the sweep found
+    evaluate/accuracy, evaluate/loss, …                         figures of the finished model on the test set
+    evaluate/per_class_accuracy/CLASS
+
+A prefix names the stage and is a section of its own in MLflow's charts; the epoch curves come first, without one.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ruamel.yaml import YAML
+
+from cifar_resnet import layout
+from cifar_resnet.history import EpochMetrics, read_history
+from cifar_resnet.params import Params
+from cifar_resnet.tracking.state import file_md5
+
+LOCK = Path("dvc.lock")
+OUTPUTS = {  # of the stages that a run shows, in their order
+    "lr_find": (layout.LR_CURVE, layout.LR_FOUND, layout.LR_CURVE_PLOT),
+    "train": (layout.MODEL, layout.HISTORY, layout.TRAIN_METRICS, layout.TRAIN_CURVES),
+    "evaluate": (
+        layout.TEST_METRICS, layout.PREDICTIONS, layout.CONFUSION, layout.CONFUSION_PLOT, layout.CONFUSED_PAIRS,
+        layout.MISCLASSIFIED, layout.MISCLASSIFIED_PLOT, layout.RELIABILITY_PLOT,
+    ),
+    "gradcam_report": (layout.GRADCAM_PAGE, layout.GRADCAM_PLOT),
+}  # fmt: skip
+
+
+class Value(NamedTuple):
+    """One value of a metric."""
+
+    name: str
+    step: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Which stages' outputs belong to the settings, and why the others' do not."""
+
+    current: frozenset[str]
+    stale: Mapping[str, str]  # stage: reason
+    edited: str | None  # a setting that a stage has run with another value of, in words
+    data_md5: str | None  # of the data set's folder
+
+    def files(self) -> dict[str, Path]:
+        """Every report to show, under its path among the run's artifacts."""
+        paths = [path for stage, paths in OUTPUTS.items() if stage in self.current for path in paths]
+        return {
+            path.relative_to(layout.REPORTS).as_posix(): path
+            for path in paths
+            if path.is_relative_to(layout.REPORTS) and path.is_file()
+        }
+
+    def values(self) -> list[Value]:
+        """Every metric value to show; infinities and NaN, which MLflow cannot chart, are left out."""
+        readers = {"lr_find": _sweep_values, "train": _training_values, "evaluate": _test_values}
+        values = [value for stage, read in readers.items() if stage in self.current for value in read()]
+        return [value for value in values if math.isfinite(value.value)]
+
+
+def inspect(params: Params, completed: frozenset[str]) -> Workspace:
+    """Compare the files with `dvc.lock`; `completed` stages have just run in this process, before DVC locks them."""
+    stages = read_lock()
+    differing, edited = {}, None
+    for stage in OUTPUTS:
+        if stage in completed:
+            continue
+        changed = _changed_setting(stages.get(stage, {}), params)
+        edited = edited or (changed and f"{stage} ran with {changed}")
+        if reason := changed or _changed_file(stage, stages):
+            differing[stage] = reason
+    data = stages.get("download", {}).get("outs", [])
+    folder = (layout.DATA / params.data.dataset).as_posix()
+    data_md5 = next((out["md5"].removesuffix(".dir") for out in data if out["path"] == folder), None)
+    return Workspace(frozenset(OUTPUTS) - frozenset(differing), differing, edited, data_md5)
+
+
+def epoch_values(epoch: EpochMetrics) -> list[Value]:
+    """An epoch's metrics as values at that step."""
+    return [Value(name, epoch.epoch, value) for name, value in epoch.as_row().items() if name != "epoch"]
+
+
+def read_lock() -> dict[str, Any]:
+    """The stages in `dvc.lock`, empty if there is none."""
+    return parse_lock(LOCK.read_text(encoding="utf-8")) if LOCK.is_file() else {}
+
+
+def parse_lock(text: str) -> dict[str, Any]:
+    """The stages in the text of a `dvc.lock`."""
+    return dict((YAML(typ="safe", pure=True).load(text) or {}).get("stages", {}))
+
+
+def _changed_setting(entry: Mapping[str, Any], params: Params) -> str | None:
+    now = params.model_dump(mode="json")
+    for name, then in entry.get("params", {}).get(layout.PARAMS.as_posix(), {}).items():
+        value: Any = now
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if value != then:
+            return f"{name} {then}, params.yaml has {value}"
+    return None
+
+
+def _changed_file(stage: str, stages: Mapping[str, Any]) -> str | None:
+    """Why a stage's outputs are not what its inputs on disk lead to; its code is DVC's business alone."""
+    if stage not in stages:
+        return "has not run"
+    made_by = {out["path"]: out["md5"] for entry in stages.values() for out in entry.get("outs", [])}
+    shown = {path.as_posix() for paths in OUTPUTS.values() for path in paths}
+    for file in (*stages[stage].get("deps", []), *stages[stage]["outs"]):
+        path = file["path"]
+        if path in shown:
+            if not Path(path).is_file():
+                return f"{path} is missing"
+            if file_md5(Path(path)) != file["md5"]:
+                return f"{path} has changed"
+        elif path in made_by and made_by[path] != file["md5"]:  # the data set: 180 MB that need no reading here
+            return f"{path} has changed"
+    return None
+
+
+def _sweep_values() -> Iterator[Value]:
+    with layout.LR_CURVE.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            for name in ("lr", "loss", "smoothed_loss"):
+                yield Value(f"lr_find/{name}", int(row["step"]), float(row[name]))
+    found = json.loads(layout.LR_FOUND.read_text(encoding="utf-8"))
+    yield Value("lr_find/lr_min", 0, found["lr_min"])
+    yield Value("lr_find/lr_max", 0, found["lr_max"])
+    for rule, rate in found["suggestions"].items():
+        yield Value(f"lr_find/suggestion/{rule}", 0, rate)
+
+
+def _training_values() -> Iterator[Value]:
+    for epoch in read_history(layout.HISTORY):
+        yield from epoch_values(epoch)
+    used = json.loads(layout.TRAIN_METRICS.read_text(encoding="utf-8"))
+    yield Value("lr_min", 0, used["lr_min"])
+    yield Value("lr_max", 0, used["lr_max"])
+
+
+def _test_values() -> Iterator[Value]:
+    for name, value in test_metrics().items():
+        parts = value if isinstance(value, dict) else {"": value}
+        for part, number in parts.items():
+            yield Value("/".join(filter(None, ("evaluate", name, part))), 0, number)
+
+
+def test_metrics() -> dict[str, Any]:
+    """What `evaluate` measured."""
+    return dict(json.loads(layout.TEST_METRICS.read_text(encoding="utf-8")))

@@ -1,0 +1,215 @@
+"""The training loop: SGD with Nesterov momentum on a one-cycle schedule."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import SGD
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from cifar_resnet.augment import make_augmentation
+from cifar_resnet.batches import EpochBatches
+from cifar_resnet.compute import Compute
+from cifar_resnet.data import Dataset, Images, split_validation
+from cifar_resnet.distributed import share_gradients, sum_over_processes
+from cifar_resnet.errors import UserError
+from cifar_resnet.evaluation import predict_logits
+from cifar_resnet.history import EpochMetrics
+from cifar_resnet.model import ResNet, make_network
+from cifar_resnet.params import AugmentParams, DataParams, ModelParams, TrainParams
+from cifar_resnet.schedule import one_cycle
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """The two ends of the cycle, found or given."""
+
+    lr_min: float
+    lr_max: float
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Images to train on, and others, held out, to follow the training with."""
+
+    images: Images
+    labels: NDArray[np.int64]
+    augment: Callable[[Images, int], Images]
+    held_out_images: Images
+    held_out_labels: NDArray[np.int64]
+    held_out_name: str
+
+
+@dataclass
+class TrainingState:
+    """All that a resumed training needs: what is random is a function of the seed, epoch and step."""
+
+    net: ResNet
+    optimizer: SGD
+    average: AveragedModel | None  # of the weights
+    totals: Tensor  # of this epoch: sum of the losses, number of right predictions, number of images
+    epoch: int = 0  # epochs finished
+    step: int = 0  # steps finished in this epoch
+    history: list[EpochMetrics] = field(default_factory=list)
+
+    @property
+    def model(self) -> ResNet:
+        """The network to evaluate and keep: the averaged one if there is one."""
+        return cast(ResNet, self.average.module) if self.average else self.net
+
+    def state_dict(self) -> dict[str, Any]:
+        """Only tensors, numbers and text, so that loading it needs no unpickling of code."""
+        return {
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+            "totals": self.totals,
+            "epoch": self.epoch,
+            "step": self.step,
+            "history": [asdict(metrics) for metrics in self.history],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        self.totals.copy_(state["totals"])
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.history = [EpochMetrics(**metrics) for metrics in state["history"]]
+
+
+def make_training_data(dataset: Dataset, data: DataParams, augment: AugmentParams) -> TrainingData:
+    """Hold out validation images if params say so; else the test set is looked at, and chooses nothing."""
+    images, labels = dataset.train_images, dataset.train_labels
+    held_out = dataset.test_images, dataset.test_labels, "test"
+    if data.validation_images:
+        kept, out = split_validation(labels, data.validation_images, data.split_seed)
+        held_out = images[out], labels[out], "validation"
+        images, labels = images[kept], labels[kept]
+    return TrainingData(images, labels, make_augmentation(augment, dataset.mean), *held_out)
+
+
+def start_training(
+    dataset: Dataset, model: ModelParams, train: TrainParams, seed: int, compute: Compute
+) -> TrainingState:
+    """An untrained network, whose initial weights follow from the seed, with its optimizer."""
+    torch.manual_seed(seed)
+    net = compute.place(make_network(dataset, model))
+    optimizer = SGD(net.parameters(), lr=0.0, momentum=train.momentum, weight_decay=train.weight_decay, nesterov=True)
+    average = None
+    if train.ema_decay:
+        average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(train.ema_decay), use_buffers=True)
+    totals = torch.zeros(3, dtype=torch.float64, device=compute.device)
+    return TrainingState(net, optimizer, average, totals)
+
+
+def train_step(
+    state: TrainingState, forward: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, lr: float,
+    batch_size: int, label_smoothing: float, compute: Compute,
+) -> Tensor:  # fmt: skip
+    """Learn from this process's share of a batch, uint8 (N, 32, 32, 3) and int64 (N,).
+
+    Returns the loss, a mean over `batch_size` images if N is that, still on the device.
+    """
+    images = images.to(compute.device, non_blocking=True)
+    labels = labels.to(compute.device, non_blocking=True)
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+
+    with compute.autocast():
+        logits = forward(state.net.normalize(images))
+    loss_sum = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing, reduction="sum")
+    loss = loss_sum * (compute.num_processes / batch_size)  # gradients are averaged over the processes
+    state.optimizer.zero_grad()
+    loss.backward()
+    state.optimizer.step()
+    if state.average:
+        state.average.update_parameters(state.net)
+
+    num_correct = (logits.argmax(dim=1) == labels).sum()
+    state.totals += torch.stack([loss_sum.detach(), num_correct, torch.full_like(num_correct, len(labels))])
+    return loss.detach()
+
+
+def fit(
+    state: TrainingState, data: TrainingData, train: TrainParams, rates: LearningRates, compute: Compute,
+    num_workers: int, after_step: Callable[[Tensor, int], None],
+) -> Iterator[EpochMetrics]:  # fmt: skip
+    """Train from where `state` stands to the last epoch; yields after each epoch.
+
+    `after_step` gets the loss of each step and the number of steps in the epoch.
+
+    Raises:
+        UserError: the loss is no longer finite.
+    """
+    forward: nn.Module = share_gradients(state.net, compute.device) if compute.num_processes > 1 else state.net
+    if compute.compile:
+        forward.compile()
+    while state.epoch < train.epochs:
+        state.net.train()
+        batches = EpochBatches(
+            data.images, data.labels, data.augment, train.batch_size, train.seed, state.epoch,
+            compute.rank, compute.num_processes,
+        )  # fmt: skip
+        lr = 0.0
+        for images, labels in batches.load(state.step, num_workers, pin_memory=compute.device.type == "cuda"):
+            lr = one_cycle(
+                state.epoch + state.step / len(batches),
+                epochs=train.epochs, peak_epoch=train.peak_epoch, lr_min=rates.lr_min, lr_max=rates.lr_max,
+            )  # fmt: skip
+            batch_size = batches.size(state.step)
+            loss = train_step(state, forward, images, labels, lr, batch_size, train.label_smoothing, compute)
+            state.step += 1
+            after_step(loss, len(batches))
+        yield _finish_epoch(state, data, lr, compute)
+
+
+def _finish_epoch(state: TrainingState, data: TrainingData, lr: float, compute: Compute) -> EpochMetrics:
+    loss_sum, num_correct, num_images = sum_over_processes(state.totals).tolist()
+    check_finite(state)
+    held_out_loss_sum, num_held_out_correct = evaluate_held_out(state.model, data, compute)
+    num_held_out = len(data.held_out_labels)
+    metrics = EpochMetrics(
+        epoch=state.epoch + 1,
+        lr=lr,
+        train_loss=loss_sum / num_images,
+        train_accuracy=num_correct / num_images,
+        held_out_loss=held_out_loss_sum / num_held_out,
+        held_out_accuracy=num_held_out_correct / num_held_out,
+        held_out_name=data.held_out_name,
+    )
+    state.epoch, state.step = state.epoch + 1, 0
+    state.totals.zero_()
+    state.history.append(metrics)
+    return metrics
+
+
+def evaluate_held_out(net: ResNet, data: TrainingData, compute: Compute) -> tuple[float, float]:
+    """Sum of the losses and number of right predictions; each process looks at its share of the images."""
+    share = slice(compute.rank, None, compute.num_processes)
+    labels = torch.tensor(data.held_out_labels[share])
+    logits = torch.from_numpy(predict_logits(net, data.held_out_images[share], compute))
+    loss_sum = F.cross_entropy(logits, labels, reduction="sum").double()
+    sums = torch.stack([loss_sum, (logits.argmax(dim=1) == labels).sum()]).to(compute.device)
+    total_loss, num_correct = sum_over_processes(sums).tolist()
+    return total_loss, num_correct
+
+
+def check_finite(state: TrainingState) -> None:
+    """Stop a training that has diverged.
+
+    Raises:
+        UserError: the loss of this epoch is not finite.
+    """
+    if not torch.isfinite(state.totals[0]):
+        lr = state.optimizer.param_groups[0]["lr"]
+        raise UserError(
+            f"training diverged in epoch {state.epoch + 1}: the loss is {state.totals[0].item()} at learning rate "
+            f"{lr:.4g}; lower train.lr_max, or model.logit_scale if it is above 0.125"
+        )

@@ -1,0 +1,71 @@
+"""What several tests share: the project's settings, tiny ones, and a copy of the project to run."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cifar_resnet.params import Params, load_params
+from pipeline.demo import overlay
+
+os.environ |= {
+    "DVC_NO_ANALYTICS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "OMP_NUM_THREADS": "1",
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # where dvc.yaml's `python` is looked up
+}
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+TINY = {
+    "data": {"dataset": "digits"},
+    "augment": {"padding": 2, "flip": False, "cutout": 4},
+    "model": {"width": 4},
+    "lr_find": {"steps": 20},
+    "train": {"epochs": 2, "peak_epoch": 0.5, "batch_size": 128},
+    "gradcam": {"images": 6, "grid_images": 4},
+    "compute": {"device": "cpu", "precision": "fp32", "compile": "off", "threads": 1},
+    "runtime": {"workers": 0},
+}
+
+
+@pytest.fixture(scope="session")
+def params() -> Params:
+    """The project's own settings."""
+    return load_params(PROJECT / "params.yaml")
+
+
+@pytest.fixture
+def tiny_params_file(tmp_path: Path) -> Path:
+    """A params.yaml with which every stage takes seconds, on embedded data."""
+    overlay(PROJECT / "params.yaml", TINY, tmp_path / "params.yaml")
+    return tmp_path / "params.yaml"
+
+
+@pytest.fixture
+def tiny_params(tiny_params_file: Path) -> Params:
+    return load_params(tiny_params_file)
+
+
+@pytest.fixture
+def workspace(tiny_params_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A committed copy of the project with tiny settings, as the working directory; no MLflow store is set."""
+    folder = tiny_params_file.parent
+    for name in ("pipeline", "src", "recipes"):
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / ".dvc").mkdir()
+    for name in ("dvc.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
+        shutil.copy(PROJECT / name, folder / name)
+    (folder / "mlruns").mkdir()
+    shutil.copy(PROJECT / "mlruns" / ".gitignore", folder / "mlruns")
+    monkeypatch.chdir(folder)
+    for variable in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "CIFAR10_SOURCE", "PYTHONPATH"):
+        monkeypatch.delenv(variable, raising=False)
+    author = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    for command in (["init", "--quiet"], ["add", "."], [*author, "commit", "--quiet", "--message", "Tiny settings"]):
+        subprocess.run(["git", *command], check=True)
+    return folder

@@ -1,0 +1,361 @@
+import hashlib
+import io
+import os
+import pickle
+import re
+import socket
+import tarfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cifar_resnet.data import load_dataset, save_dataset
+from cifar_resnet.errors import UserError
+from cifar_resnet.params import DataParams
+from cifar_resnet.sources import FOLDER, PUBLISHED_MD5, SourceError, fetch_cifar10, read_cifar10
+from pipeline import download
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(256, size=(6, 4, 32, 32, 3), dtype=np.uint8)  # six batches, the last one for the test
+LABELS = RNG.integers(10, size=(6, 4))
+
+# --- The official layout with tiny batches ---------------------------------------------------------------------------
+
+
+def _pickled(content: dict[bytes, object]) -> bytes:
+    # The published files come from Python 2, where the array constructor lived in numpy.core.
+    return pickle.dumps(content, protocol=3).replace(b"numpy._core", b"numpy.core")
+
+
+def _batch(images: np.ndarray, labels: np.ndarray) -> bytes:
+    planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).reshape(len(images), -1)
+    return _pickled({b"data": planes, b"labels": labels.tolist(), b"filenames": [b"x.png"] * len(images)})
+
+
+NAMES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
+FILES = dict(zip(NAMES, map(_batch, IMAGES, LABELS), strict=True)) | {
+    "batches.meta": _pickled({b"label_names": [name.encode() for name in CLASSES]})
+}
+
+
+def _md5(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
+
+
+CHECKSUMS = _md5(FILES)
+
+
+def _tar(
+    path: Path, files: Mapping[str, bytes] = FILES, mode: str = "gz", first: tarfile.TarInfo | None = None
+) -> Path:
+    with tarfile.open(path, f"w:{mode}") as archive:
+        if first:
+            archive.addfile(first)
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"{FOLDER}/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def _zip(path: Path, first: str | None = None) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        if first:
+            archive.writestr(first, "evil")
+        for name, content in FILES.items():
+            archive.writestr(f"{FOLDER}/{name}", content)
+    return path
+
+
+def _folder(parent: Path, files: Mapping[str, bytes] = FILES) -> Path:
+    folder = parent / FOLDER
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> bytes:
+    return _tar(tmp_path / "served.tar.gz").read_bytes()
+
+
+# --- A server on the loopback interface ------------------------------------------------------------------------------
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `content`; closes the connection after `limit` bytes of it; continues downloads if `ranges`."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}/cifar-10-python.tar.gz"
+        self.content = b""
+        self.limit: int | None = None
+        self.ranges = True
+        self.asked: list[str | None] = []  # the Range header of each request
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        asked = self.headers["Range"]
+        self.server.asked.append(asked)
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.server.ranges else 0
+        content = self.server.content[start:]
+        if self.path != "/cifar-10-python.tar.gz":
+            self.send_error(404)
+        elif not content:
+            self.send_error(416)
+        else:
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: self.server.limit])
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(archive: bytes) -> Iterator[Server]:
+    with Server() as server:
+        server.content = archive
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def _unused_port() -> int:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return int(unused.getsockname()[1])
+
+
+# --- Good sources ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda folder: _folder(folder),
+        lambda folder: _folder(folder).parent,
+        lambda folder: _tar(folder / "a.tar.gz"),
+        lambda folder: _tar(folder / "a.tar", mode=""),
+        lambda folder: _tar(folder / "a.tar.bz2", mode="bz2"),
+        lambda folder: _tar(folder / "a.tar.xz", dict(reversed(FILES.items())), mode="xz"),
+        lambda folder: _zip(folder / "a.zip"),
+        lambda folder: _tar(folder / "with space.tar.gz").as_uri(),
+        lambda folder: _folder(folder).as_uri(),
+    ],
+    ids=["folder", "parent", "tar.gz", "tar", "tar.bz2", "tar.xz reversed", "zip", "file URL", "folder URL"],
+)
+def test_every_kind_of_source_gives_the_bytes_that_a_download_gives(make: Callable, server: Server, tmp_path: Path):
+    (tmp_path / "source").mkdir()
+    partial = tmp_path / "partial"
+    save_dataset(fetch_cifar10([server.url], CHECKSUMS, partial), tmp_path / "downloaded")
+    save_dataset(fetch_cifar10([str(make(tmp_path / "source"))], CHECKSUMS, partial), tmp_path / "made")
+    for file in (tmp_path / "downloaded").iterdir():
+        assert (tmp_path / "made" / file.name).read_bytes() == file.read_bytes()
+    assert not partial.exists()
+
+
+def test_images_labels_and_classes_are_those_of_the_batches_in_order(tmp_path: Path):
+    dataset = read_cifar10(_folder(tmp_path), CHECKSUMS)
+    assert np.array_equal(dataset.train_images, IMAGES[:5].reshape(20, 32, 32, 3))
+    assert np.array_equal(dataset.train_labels, LABELS[:5].ravel())
+    assert np.array_equal(dataset.test_images, IMAGES[5])
+    assert np.array_equal(dataset.test_labels, LABELS[5])
+    assert dataset.classes == CLASSES
+
+
+# --- Interrupted downloads -------------------------------------------------------------------------------------------
+
+
+def test_a_dropped_connection_is_taken_up_where_it_broke(server: Server, tmp_path: Path):
+    server.limit = len(server.content) // 2
+    fetch_cifar10([server.url], CHECKSUMS, tmp_path / "partial")
+    assert server.asked[:2] == [None, f"bytes={server.limit}-"]
+
+
+def test_an_earlier_interrupted_download_is_resumed(server: Server, tmp_path: Path):
+    (tmp_path / "partial").write_bytes(server.content[:5000])
+    fetch_cifar10([server.url], CHECKSUMS, tmp_path / "partial")
+    assert server.asked == ["bytes=5000-"]
+
+
+def test_a_download_that_lacks_nothing_is_not_repeated(server: Server, tmp_path: Path):
+    (tmp_path / "partial").write_bytes(server.content)
+    fetch_cifar10([server.url], CHECKSUMS, tmp_path / "partial")
+    assert server.asked == [f"bytes={len(server.content)}-"]
+
+
+def test_a_server_that_cannot_resume_is_asked_for_the_whole_file(server: Server, tmp_path: Path):
+    server.ranges = False
+    (tmp_path / "partial").write_bytes(b"x" * 5000)
+    fetch_cifar10([server.url], CHECKSUMS, tmp_path / "partial")
+    assert server.asked == ["bytes=5000-"]
+
+
+def test_a_download_begun_from_another_archive_starts_again(server: Server, tmp_path: Path):
+    (tmp_path / "partial").write_bytes(b"x" * 5000)
+    fetch_cifar10([server.url], CHECKSUMS, tmp_path / "partial")
+    assert server.asked == ["bytes=5000-", None]
+
+
+def test_what_arrived_before_a_server_failed_for_good_is_kept_to_be_resumed(server: Server, tmp_path: Path, capsys):
+    server.limit, server.ranges = 5000, False
+    with pytest.raises(UserError):
+        fetch_cifar10([server.url], CHECKSUMS, tmp_path / "partial")
+    assert "the connection closed after 5,000 of" in capsys.readouterr().err
+    assert (tmp_path / "partial").read_bytes() == server.content[:5000]
+
+
+def test_a_log_shows_the_progress_of_a_download_in_plain_lines(server: Server, tmp_path: Path, capsys):
+    server.content = _tar(tmp_path / "a.tar", {"readme.html": bytes(40_000_000)} | FILES, mode="").read_bytes()
+    fetch_cifar10([server.url], CHECKSUMS, tmp_path / "partial")
+    log = capsys.readouterr().err
+    assert re.fullmatch(rf"downloading {server.url}\n(downloaded \d\d of 40 MB\n){{2}}", log)
+
+
+# --- Bad sources -----------------------------------------------------------------------------------------------------
+
+
+def test_a_bad_source_names_itself_the_reason_and_the_next_one(server: Server, tmp_path: Path, capsys):
+    bad = {
+        str(tmp_path / "missing"): f"there is no {tmp_path / 'missing'}",
+        f"http://127.0.0.1:{_unused_port()}/a.tar.gz": "[Errno 111] Connection refused",
+        server.url + ".bz2": "HTTP Error 404: Not Found",
+        "s3://bucket/cifar": "unknown url type: s3",
+        __file__: "it is neither a folder nor a whole tar or zip archive",
+        str(_folder(tmp_path, {name: FILES[name] for name in NAMES[1:]})): "it lacks batches.meta, data_batch_1",
+    }
+    fetch_cifar10([*bad, server.url], CHECKSUMS, tmp_path / "partial")
+    lines = capsys.readouterr().err.splitlines()
+    for (source, reason), following in zip(bad.items(), [*list(bad)[1:], server.url], strict=True):
+        assert f"{source}: {reason}; trying {following}" in lines
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_a_truncated_archive_is_refused_and_not_kept(share: float, server: Server, tmp_path: Path, capsys):
+    server.content = server.content[: int(share * len(server.content))] or b"\n"
+    with pytest.raises(UserError):
+        fetch_cifar10([server.url], CHECKSUMS, tmp_path / "partial")
+    assert f"{server.url}: it " in capsys.readouterr().err
+    assert not (tmp_path / "partial").exists()
+
+
+def test_a_flipped_bit_is_refused_with_the_name_of_its_file(tmp_path: Path):
+    flipped = bytearray(FILES["data_batch_3"])
+    flipped[len(flipped) // 2] ^= 1
+    archive = _tar(tmp_path / "a.tar", FILES | {"data_batch_3": bytes(flipped)}, mode="")
+    with pytest.raises(SourceError, match="data_batch_3 is damaged or altered"):
+        read_cifar10(archive, CHECKSUMS)
+
+
+def _member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    return member
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        _member("../escaped"),
+        _member("/tmp/escaped"),
+        _member(f"{FOLDER}/../../escaped"),
+        _member("escaped", tarfile.SYMTYPE, "/etc/passwd"),
+        _member("escaped", tarfile.LNKTYPE, "../../escaped"),
+        _member("escaped", tarfile.CHRTYPE),
+        _member("escaped", tarfile.FIFOTYPE),
+    ],
+    ids=["parent", "absolute", "dots inside", "symbolic link", "hard link", "device", "pipe"],
+)
+def test_an_archive_with_an_unsafe_member_is_refused_by_the_members_name(
+    member: tarfile.TarInfo, server: Server, tmp_path: Path, capsys
+):
+    server.content = _tar(tmp_path / "a.tar.gz", first=member).read_bytes()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError):
+        fetch_cifar10([server.url], CHECKSUMS, tmp_path / "partial")
+    assert f"{server.url}: refused: its member {member.name} " in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_zip_with_a_path_escaping_member_is_refused(tmp_path: Path):
+    with pytest.raises(SourceError, match=r"its member \.\./escaped lies outside"):
+        read_cifar10(_zip(tmp_path / "a.zip", first="../escaped"), CHECKSUMS)
+
+
+class Malicious:
+    """Unpickled carelessly, it makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_no_file_is_unpickled_before_its_checksum_has_matched(tmp_path: Path):
+    evil = pickle.dumps(Malicious(tmp_path / "executed"))
+    with pytest.raises(SourceError, match="test_batch is damaged or altered"):
+        read_cifar10(_folder(tmp_path, FILES | {"test_batch": evil}), CHECKSUMS)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_even_a_file_with_the_right_checksum_cannot_run_code(tmp_path: Path):
+    files = FILES | {"test_batch": pickle.dumps(Malicious(tmp_path / "executed"))}
+    with pytest.raises(SourceError, match=r"test_batch is refused: it asks for \w+\.mkdir"):
+        read_cifar10(_folder(tmp_path, files), _md5(files))
+    assert not (tmp_path / "executed").exists()
+    pickle.loads(files["test_batch"])
+    assert (tmp_path / "executed").exists()  # so it would have
+
+
+# --- The stage -------------------------------------------------------------------------------------------------------
+
+
+def _data(dataset: str, *sources: str) -> DataParams:
+    return DataParams(dataset=dataset, sources=sources, validation_images=0, split_seed=0)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CIFAR10_SOURCE", raising=False)
+    return tmp_path
+
+
+def test_the_stage_writes_digits_without_any_source(project: Path, capsys):
+    download.run(_data("digits"))
+    assert load_dataset(project / "data" / "digits").name == "digits"
+    assert capsys.readouterr().out == "data/digits: 1,438 training and 359 test images\n"
+
+
+def test_the_environment_names_the_first_source_and_failure_says_what_to_do_offline(project: Path, monkeypatch, capsys):
+    _folder(project)
+    monkeypatch.setenv("CIFAR10_SOURCE", str(project))
+    with pytest.raises(UserError, match=rf"2 tried.*offline.*`CIFAR10_SOURCE=/path/to/{FOLDER} dvc repro`"):
+        download.run(_data("cifar10", "elsewhere"))
+    first, second = capsys.readouterr().err.splitlines()
+    published = PUBLISHED_MD5["batches.meta"]
+    assert first.startswith(f"{project}: batches.meta is damaged or altered: ")
+    assert first.endswith(f", not {published}; trying elsewhere")
+    assert second == f"elsewhere: there is no {project / 'elsewhere'}; no source is left"
+    assert not (project / "data").exists()
+
+
+@pytest.mark.usefixtures("project")
+def test_without_any_source_the_message_is_the_same():
+    with pytest.raises(UserError, match=r"0 tried.*CIFAR10_SOURCE="):
+        download.run(_data("cifar10"))

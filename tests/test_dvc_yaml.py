@@ -1,0 +1,65 @@
+"""`dvc.yaml` against the code: what it leaves out would leave stale results in DVC's cache."""
+
+import ast
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGES = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
+OBSERVERS = ("pipeline/__init__.py", "pipeline/stage.py", "src/cifar_resnet/console.py", "src/cifar_resnet/tracking/")
+UNTRACKED_SECTIONS = {"runtime"}  # never changes a result
+
+
+def imported_files(file: Path) -> set[Path]:
+    """The project's own files that `file` imports, directly or not, but not by way of an observer."""
+    found: set[Path] = set()
+    waiting = [file]
+    while waiting:
+        for module in imported_modules(waiting.pop()):
+            path = ROOT.joinpath(*(["src"] if module.startswith("cifar_resnet") else []), *module.split("."))
+            for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+                if candidate.exists() and candidate not in found:
+                    found.add(candidate)
+                    if not is_observer(candidate):
+                        waiting.append(candidate)
+    return found
+
+
+def imported_modules(file: Path) -> set[str]:
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {module for module in modules if module.split(".")[0] in ("pipeline", "cifar_resnet")}
+
+
+def is_observer(file: Path) -> bool:
+    return file.relative_to(ROOT).as_posix().startswith(OBSERVERS)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_every_module_that_can_change_its_outputs(stage: str) -> None:
+    entry = ROOT / "pipeline" / f"{stage}.py"
+    needed = {file.relative_to(ROOT).as_posix() for file in imported_files(entry) | {entry} if not is_observer(file)}
+    is_code = ("pipeline/", "src/")
+    assert {dep for dep in STAGES[stage]["deps"] if dep.startswith(is_code)} >= {
+        name for name in needed if not name.endswith(("__init__.py", "errors.py", "layout.py"))
+    }
+    assert all((ROOT / dep).exists() for dep in STAGES[stage]["deps"] if dep.startswith(is_code))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_takes_the_sections_of_params_that_dvc_tracks_for_it(stage: str) -> None:
+    run = importlib.import_module(f"pipeline.{stage}").run
+    tracked = {key.split(".")[0] for key in STAGES[stage]["params"]}
+    assert set(inspect.signature(run).parameters) - UNTRACKED_SECTIONS == tracked
+
+
+def test_the_stages_are_the_five_of_the_design_in_order() -> None:
+    assert list(STAGES) == ["download", "lr_find", "train", "evaluate", "gradcam_report"]

@@ -1,0 +1,181 @@
+"""params.yaml: what is allowed, and what people read when it is not."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from cifar_resnet.errors import UserError
+from cifar_resnet.params import Params, load_params
+from pipeline.demo import overlay
+
+PROJECT = Path(__file__).resolve().parent.parent
+PARAMS = PROJECT / "params.yaml"
+
+LEARNING_RATE = "find or a number above 0 to 100"
+SEED = "a whole number from 0 below 4294967296"
+
+BAD_VALUES = [
+    ("data.dataset", "mnist", "cifar10 | digits"),
+    ("data.dataset", None, "cifar10 | digits"),
+    ("data.sources", "mirror.tar.gz", "a list of texts"),
+    ("data.validation_images", -1, "a whole number from 0"),
+    ("data.validation_images", 25_001, "cifar10 allows at most 25000"),
+    ("data.split_seed", 2**32, SEED),
+    ("augment.padding", 17, "a whole number from 0 to 16"),
+    ("augment.padding", "4 px", "a whole number from 0 to 16"),
+    ("augment.flip", 1, "true or false"),
+    ("augment.flip", "yes", "true or false"),
+    ("augment.cutout", 33, "a whole number from 0 to 32"),
+    ("augment.cutout", 8.0, "a whole number from 0 to 32"),
+    ("model.width", 63, "a whole number from 4 to 512 in multiples of 4"),
+    ("model.width", True, "a whole number from 4 to 512 in multiples of 4"),
+    ("model.logit_scale", 0, "a number above 0 to 10"),
+    ("lr_find.start_lr", -1e-4, "a number above 0 to 100"),
+    ("lr_find.end_lr", 101, "a number above 0 to 100"),
+    ("lr_find.end_lr", 0.0005, "at least 10 times start_lr, 0.0001"),
+    ("lr_find.steps", 19, "a whole number from 20 to 10000"),
+    ("lr_find.smoothing", 1, "a number from 0 below 1"),
+    ("lr_find.stop_factor", 1.0, "a number above 1"),
+    ("lr_find.rule", "steep", "valley | steepest | minimum/10 | slide | descent_end"),
+    ("train.seed", -1, SEED),
+    ("train.epochs", 0, "a whole number from 1 to 10000"),
+    ("train.epochs", 2.5, "a whole number from 1 to 10000"),
+    ("train.peak_epoch", 0, "a number above 0"),
+    ("train.peak_epoch", 24, "below epochs, 24"),
+    ("train.batch_size", 1, "a whole number from 2 to 65536"),
+    ("train.lr_min", "auto", LEARNING_RATE),
+    ("train.lr_max", 0, LEARNING_RATE),
+    ("train.lr_max", float("inf"), LEARNING_RATE),
+    ("train.momentum", 1.0, "a number above 0 below 1"),
+    ("train.weight_decay", float("nan"), "a number from 0 below 1"),
+    ("train.label_smoothing", -0.1, "a number from 0 below 1"),
+    ("train.ema_decay", "0.99", "a number from 0 below 1"),
+    ("evaluate.flip_tta", "on", "true or false"),
+    ("evaluate.calibration_bins", 1, "a whole number from 2 to 100"),
+    ("evaluate.grid_images", 101, "a whole number from 1 to 100"),
+    ("gradcam.method", "scorecam", "gradcam | gradcam++ | hirescam | xgradcam | layercam | eigencam | eigengradcam"),
+    ("gradcam.layer", "layer4", "prep | layer1 | layer2 | layer3"),
+    ("gradcam.images", 0, "a whole number from 1 to 10000"),
+    ("compute.device", "gpu", "auto | cpu | cuda"),
+    ("compute.precision", "fp16", "auto | fp32 | bf16"),
+    ("compute.compile", True, "auto | on | off"),
+    ("compute.threads", 0, "auto or a whole number from 1 to 1024"),
+    ("compute.processes", "two", "a whole number from 1 to 1024"),
+    ("runtime.workers", -1, "auto or a whole number from 0 to 256"),
+    ("runtime.experiment", "", "of at least length 1"),
+    ("runtime.registered_model", "team/resnet", "a text matching ^[^/:]+$"),
+]
+
+
+def refusal(params: Path) -> str:
+    with pytest.raises(UserError) as error:
+        load_params(params)
+    return str(error.value)
+
+
+def changed(tmp_path: Path, **sections: dict[str, Any]) -> Path:
+    overlay(PARAMS, sections, tmp_path / "params.yaml")
+    return tmp_path / "params.yaml"
+
+
+@pytest.mark.parametrize(("key", "value", "allowed"), BAD_VALUES)
+def test_a_bad_value_is_refused_in_one_line_with_key_value_and_what_is_allowed(
+    tmp_path: Path, key: str, value: object, allowed: str
+) -> None:
+    section, name = key.split(".")
+    line = refusal(changed(tmp_path, **{section: {name: value}}))
+    assert "\n" not in line
+    for part in (f"params.yaml: {section}", name, str(value), allowed):
+        assert part in line
+
+
+def test_learning_rates_in_the_wrong_order_are_refused(tmp_path: Path) -> None:
+    line = refusal(changed(tmp_path, train={"lr_min": 0.4, "lr_max": 0.1}))
+    assert line.endswith("params.yaml: train: lr_min is 0.4; it must be below lr_max, 0.1")
+
+
+def test_each_mistake_has_its_own_line(tmp_path: Path) -> None:
+    lines = refusal(changed(tmp_path, train={"epochs": 0, "momentum": 2}, model={"width": 3})).splitlines()
+    assert [line.split(": ")[1].split(" is ")[0] for line in lines] == ["model.width", "train.epochs", "train.momentum"]
+
+
+def test_a_misspelt_setting_is_refused_beside_the_right_ones(tmp_path: Path) -> None:
+    line = refusal(changed(tmp_path, augment={"cutuot": 8}))
+    assert line.endswith("augment.cutuot is not a setting; allowed here: padding, flip, cutout")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("  epochs: 24\n", "", "train.epochs is missing; allowed: a whole number from 1 to 10000"),
+        ("augment:", "augmentation:", "augment is missing; allowed: a section with padding, flip, cutout"),
+        ("augment:", "augmentation:", "augmentation is not a setting; allowed here: data, augment"),
+        ("  epochs: 24\n", "  epochs: 24\n  epochs: 12\n", "found duplicate key"),
+        ("  epochs: 24\n", "  epochs: [24\n", "is not valid YAML"),
+    ],
+)
+def test_a_broken_file_is_refused_with_the_reason(tmp_path: Path, old: str, new: str, reason: str) -> None:
+    text = PARAMS.read_text(encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(text.replace(old, new), encoding="utf-8")
+    assert reason in refusal(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("content", [b"", b"24", b"- train", b"train: 5", "épochs".encode("latin-1")])
+def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "params.yaml").write_bytes(content)
+    assert "params.yaml" in refusal(tmp_path / "params.yaml")
+
+
+def test_a_missing_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    assert "is missing: restore it with" in refusal(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("section", "settings"),
+    [
+        ("data", {"dataset": "digits", "validation_images": 700}),
+        ("data", {"sources": []}),
+        ("augment", {"padding": 0, "flip": False, "cutout": 0}),
+        ("train", {"epochs": 1, "peak_epoch": 0.5}),
+        ("train", {"lr_min": 0.01, "lr_max": "find"}),
+        ("train", {"lr_min": "find", "lr_max": 1}),
+        ("compute", {"threads": 4}),
+    ],
+)
+def test_a_good_value_is_taken_as_it_is(tmp_path: Path, section: str, settings: dict[str, Any]) -> None:
+    loaded = load_params(changed(tmp_path, **{section: settings})).model_dump(mode="json")
+    assert loaded[section].items() >= settings.items()
+
+
+@pytest.mark.parametrize("spelling", ["1e-1", "1.0E-1", "+.1", "0.1"])
+def test_numbers_are_read_as_in_yaml_1_2(tmp_path: Path, spelling: str) -> None:
+    text = PARAMS.read_text(encoding="utf-8").replace("lr_max: find", f"lr_max: {spelling}")
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    assert load_params(tmp_path / "params.yaml").train.lr_max == 0.1
+
+
+def test_settings_cannot_be_changed_in_the_code(params: Params) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        params.train.epochs = 12
+
+
+def check(folder: Path) -> subprocess.CompletedProcess[str]:
+    """`python -m pipeline.check`, run in `folder`."""
+    environment = {"PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pipeline.check"]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_the_projects_own_params_are_valid() -> None:
+    result = check(PROJECT)
+    assert (result.stdout, result.stderr, result.returncode) == ("params.yaml is valid\n", "", 0)
+
+
+def test_the_check_of_bad_params_fails_with_one_line(tmp_path: Path) -> None:
+    result = check(changed(tmp_path, train={"epochs": 0}).parent)
+    error = "error: params.yaml: train.epochs is 0; allowed: a whole number from 1 to 10000\n"
+    assert (result.stdout, result.stderr, result.returncode) == ("", error, 1)
