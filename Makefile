@@ -32,8 +32,8 @@ test: $(TOOLS) ## lint, types and tests
 	$(PYTHON) -m mypy
 	$(PYTHON) -m pytest
 
-ui: $(RUNTIME) ## the runs in MLflow, on http://127.0.0.1:5000
-	$(PYTHON) -m mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///mlruns/mlflow.db
+ui: $(RUNTIME) ## the runs in MLflow, on http://127.0.0.1:5000 or MLFLOW_PORT
+	$(PYTHON) -m pipeline.ui
 
 .venv/bin/pip:
 	@for python in python3.11 python3.12 python3.13 python3; do \

@@ -66,9 +66,10 @@ def overlay(params: Path, changes: dict[str, dict[str, Any]], destination: Path)
 
 def demo_environment() -> dict[str, str]:
     """The environment of the demo's commands: this Python for the stages, and this project's MLflow store."""
-    store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlruns', 'mlflow.db').resolve()}"
+    from cifar_resnet.tracking.store import tracking_uri  # 2 s
+
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "DVC_NO_ANALYTICS": "1", "MLFLOW_TRACKING_URI": store, "PATH": path}
+    return {**os.environ, "DVC_NO_ANALYTICS": "1", "MLFLOW_TRACKING_URI": tracking_uri(), "PATH": path}
 
 
 def summary(folder: Path) -> str:

@@ -10,7 +10,8 @@ from pytorch_grad_cam import EigenCAM, EigenGradCAM, GradCAM, GradCAMPlusPlus, H
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from tqdm import tqdm
 
-from cifar_resnet.augment import IMAGE_SIZE_PX, Images
+from cifar_resnet.augment import IMAGE_SIZE_PX
+from cifar_resnet.data import Images
 from cifar_resnet.model import ResNet
 from cifar_resnet.params import GradCAMParams
 
@@ -62,9 +63,10 @@ def heat_palette() -> NDArray[np.uint8]:
     its black could not be told from a dark image.
     """
     value = np.linspace(0, 1, HEAT_LEVELS)
-    colours = colormaps["inferno"](0.25 + 0.75 * value)
+    colours: NDArray[np.float64] = colormaps["inferno"](0.25 + 0.75 * value)
     colours[:, 3] = 0.85 * value
-    return np.rint(255 * colours).astype(np.uint8)
+    palette: NDArray[np.uint8] = np.rint(255 * colours).astype(np.uint8)
+    return palette
 
 
 def heat_levels(maps: Maps) -> NDArray[np.uint8]:
@@ -77,4 +79,5 @@ def overlay(images: Images, maps: Maps) -> Images:
     gray = images @ np.array([0.2126, 0.7152, 0.0722])  # luma, ITU-R BT.709, as CSS's grayscale()
     heat = heat_palette()[heat_levels(maps)]
     alpha = heat[..., 3:] / 255
-    return np.rint(alpha * heat[..., :3] + (1 - alpha) * gray[..., np.newaxis]).astype(np.uint8)
+    blended: Images = np.rint(alpha * heat[..., :3] + (1 - alpha) * gray[..., np.newaxis]).astype(np.uint8)
+    return blended

@@ -13,7 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
-from cifar_resnet.augment import IMAGE_SIZE_PX, Images
+from cifar_resnet.augment import IMAGE_SIZE_PX
+from cifar_resnet.data import Images
 from cifar_resnet.evaluation import Evaluation
 from cifar_resnet.gradcam import Maps, heat_levels, heat_palette
 from cifar_resnet.history import EpochMetrics
@@ -101,10 +102,10 @@ class Report:
         with svg_figure(13, 3.8) as drawing:
             draw_learning_curves(self.history, drawing)
             training = svg_panels(drawing)
-        with svg_figure(6.6, 3.8) as drawing:
+        with svg_figure(5.4, 3.6) as drawing:
             draw_reliability(self.evaluation, self.calibration_bins, drawing)
             confidence = svg_panels(drawing)
-        with svg_figure(6.6, 3.8) as drawing:
+        with svg_figure(5.4, 3.6) as drawing:
             draw_class_accuracy(self.evaluation, drawing)
             confidence += svg_panels(drawing)
         return {"training": training, "confidence": confidence}

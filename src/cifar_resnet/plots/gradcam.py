@@ -18,7 +18,7 @@ def plot_gradcam(
     rows = max(1, math.ceil(len(images) / columns))
     with figure(path, 6.2 * columns, 2.45 * rows + 0.6) as drawing:
         drawing.suptitle(title if len(images) else "No mistakes: every test image was classified correctly")
-        halves = [half.subplots(rows, 3, squeeze=False) for half in np.atleast_1d(drawing.subfigures(1, columns))]
+        halves = [half.subplots(rows, 3, squeeze=False) for half in drawing.subfigures(1, columns, squeeze=False).flat]
         grid = np.concatenate(halves, axis=1).ravel()
         for axes in grid:
             axes.axis("off")

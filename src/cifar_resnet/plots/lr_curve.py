@@ -14,10 +14,12 @@ def plot_lr_curve(sweep: LRSweep, found: FoundRates, path: Path) -> None:
         axes = drawing.subplots()
         axes.plot(sweep.lrs, sweep.losses, color=GREY, alpha=0.35, linewidth=1, label="loss of each batch")
         axes.plot(sweep.lrs, sweep.smoothed, color=BLUE, label="smoothed")
-        for lr, rules in _rules_by_rate(found).items():
+        for number, (lr, rules) in enumerate(sorted(_rules_by_rate(found).items())):
             loss = float(np.interp(np.log(lr), np.log(sweep.lrs), sweep.smoothed))
+            # In turn to the right above and to the left below, so that neighbours do not cover each other.
+            offset, side = ((6, 5), "left") if number % 2 else ((-6, -13), "right")
             axes.plot(lr, loss, "o", color=GREY, markersize=5)
-            axes.annotate(", ".join(rules), (lr, loss), xytext=(-5, -13), textcoords="offset points", ha="right",
+            axes.annotate(", ".join(rules), (lr, loss), xytext=offset, textcoords="offset points", ha=side,
                           fontsize=9, color=GREY)  # fmt: skip
         for name, lr, color in (("lr_min", found.lr_min, ORANGE), ("lr_max", found.lr_max, RED)):
             axes.axvline(lr, color=color, linestyle="--", label=f"{name} = {lr:.3g}")

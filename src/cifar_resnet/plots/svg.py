@@ -54,7 +54,9 @@ def svg_panels(drawing: Figure) -> list[Chart]:
     for panel in drawing.axes:
         for axes in drawing.axes:
             axes.set_visible(axes is panel)
-        box = panel.get_tightbbox().transformed(drawing.dpi_scale_trans.inverted()).padded(0.05)
+        box = panel.get_tightbbox()
+        assert box is not None, "a panel that was drawn has a size"
+        box = box.transformed(drawing.dpi_scale_trans.inverted()).padded(0.05)
         file = io.StringIO()
         drawing.savefig(file, format="svg", bbox_inches=box, transparent=True, metadata={"Date": None})
         panels.append(Chart(panel.get_title(loc="left"), _for_page(file.getvalue())))

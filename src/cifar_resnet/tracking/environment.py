@@ -4,7 +4,6 @@ import os
 
 DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",  # it announces every table it creates
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # MLflow would wait 120 s for an answer and ask 8 times, which can hold up a training for a quarter of an hour.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",

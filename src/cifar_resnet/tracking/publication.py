@@ -192,7 +192,6 @@ class _Publisher:
             yield f"noted commit {code[COMMIT][:8]}"
         if run.info.run_name != self.name:
             client.update_run(run_id, name=self.name)
-            yield f"named it {self.name}"
         set_tags(self.store, run, {DESCRIPTION: self.description()})
         if run.info.status != FINISHED:
             client.set_terminated(run_id, FINISHED)

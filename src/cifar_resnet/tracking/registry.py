@@ -38,7 +38,12 @@ def register_model(store: Store, run: Run, params: Params, model: LoggedModel, a
     version = next((version for version in _versions(store, name) if version.source == source), None)
     if version is None:
         version = client.create_model_version(
-            name, source, run.info.run_id, {"dataset": params.data.dataset}, model_id=model.model_id
+            name,
+            source,
+            run.info.run_id,
+            {"dataset": params.data.dataset},
+            await_creation_for=0,  # it is there at once
+            model_id=model.model_id,
         )
         yield f"registered the model as {name} version {version.version}"
     if accuracy is not None and version.tags.get("accuracy") != str(accuracy):

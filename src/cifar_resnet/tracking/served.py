@@ -27,7 +27,6 @@ def log_model(store: Store, run: Run, params: Params, model_md5: str) -> LoggedM
     num_classes = len(dataset.classes)
     net = ResNet(num_classes, params.model.width, params.model.logit_scale, dataset.mean, dataset.std)
     served = ServedModel(load_weights(net, layout.MODEL)).eval()
-    images, probabilities = np.dtype(np.uint8), np.dtype(np.float32)
     model = store.client.create_logged_model(
         store.experiment_id, name=params.data.dataset, source_run_id=run.info.run_id, tags={MODEL_MD5: model_md5},
         params=run.data.params,
@@ -37,8 +36,8 @@ def log_model(store: Store, run: Run, params: Params, model_md5: str) -> LoggedM
         name=model.name,
         model_id=model.model_id,
         signature=ModelSignature(
-            inputs=Schema([TensorSpec(images, (-1, *dataset.test_images.shape[1:]))]),
-            outputs=Schema([TensorSpec(probabilities, (-1, num_classes))]),
+            inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *dataset.test_images.shape[1:]))]),
+            outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, num_classes))]),
         ),
         input_example=np.array(dataset.test_images[:EXAMPLES]),
         pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],  # a suffix like +cpu is on no index

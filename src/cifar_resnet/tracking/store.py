@@ -5,6 +5,7 @@ for stages: a queued or temporary experiment runs in a folder that DVC deletes a
 Artifacts are kept beside an SQLite database, and with any other store wherever its server says.
 """
 
+import logging
 import os
 import sqlite3
 import tempfile
@@ -20,6 +21,9 @@ from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
 
 from cifar_resnet.errors import UserError
+
+# It announces every table it makes, and prints a traceback of each error that it also raises.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 SQLITE = "sqlite:///"
 DATABASES = ("postgresql", "mysql", "mssql")  # followed by :// or by +driver://
@@ -110,7 +114,7 @@ def open_store(experiment: str) -> Store:
         artifacts = (folder / "artifacts").as_uri()
         _create_database(path, artifacts)
         mended = _mend_locations(path, artifacts)
-    mlflow.set_tracking_uri(uri)  # for `mlflow.pytorch.log_model`, which takes no client
+    _set_global_uri(uri)
     client = MlflowClient(uri)
     folder.mkdir(parents=True, exist_ok=True)
     return Store(
@@ -163,6 +167,15 @@ def _mend_locations(path: Path, artifacts: str) -> str | None:
                 )
         database.execute("COMMIT")
         return ", ".join(former) or None
+
+
+def _set_global_uri(uri: str) -> None:
+    """Name the store to MLflow's registry and `log_model`, which take no client; the environment stays as it is."""
+    given = os.environ.pop("MLFLOW_TRACKING_URI", None)
+    mlflow.set_tracking_uri(uri)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    if given is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = given
 
 
 def _find_or_create(client: MlflowClient, name: str, artifacts: str | None) -> Experiment:

@@ -105,14 +105,21 @@ def parse_lock(text: str) -> dict[str, Any]:
 
 
 def _changed_setting(entry: Mapping[str, Any], params: Params) -> str | None:
+    """The first setting that a stage's lock has another value of, in words."""
     now = params.model_dump(mode="json")
     for name, then in entry.get("params", {}).get(layout.PARAMS.as_posix(), {}).items():
-        value: Any = now
-        for part in name.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        if value != then:
-            return f"{name} {then}, params.yaml has {value}"
+        for key, value in then.items() if isinstance(then, dict) else [(None, then)]:  # a section, or one setting
+            path = name if key is None else f"{name}.{key}"
+            if (current := _setting(now, path)) != value:
+                return f"{path} {value}, params.yaml has {current}"
     return None
+
+
+def _setting(settings: Any, path: str) -> Any:
+    """The value at a dotted path, None if there is none."""
+    for part in path.split("."):
+        settings = settings.get(part) if isinstance(settings, dict) else None
+    return settings
 
 
 def _changed_file(stage: str, stages: Mapping[str, Any]) -> str | None:
