@@ -52,7 +52,7 @@ def write_tables(evaluation: Evaluation) -> None:
     predictions = pd.DataFrame({"true": true, "predicted": predicted})
     for number, name in enumerate(evaluation.classes):
         predictions[f"p_{name}"] = evaluation.probabilities[:, number]
-    predictions.to_csv(layout.PREDICTIONS, index_label="index", float_format="%.6f", lineterminator="\n")
+    predictions.to_csv(layout.PREDICTIONS, index_label="index", float_format="%.9f", lineterminator="\n")
 
     confusion = pd.DataFrame(evaluation.confusion, index=evaluation.classes, columns=evaluation.classes)
     confusion.to_csv(layout.CONFUSION, index_label="true", lineterminator="\n")
@@ -74,7 +74,7 @@ def write_tables(evaluation: Evaluation) -> None:
             "true_probability": evaluation.true_probability[wrong],
         }
     )
-    misclassified.to_csv(layout.MISCLASSIFIED, index=False, float_format="%.6f", lineterminator="\n")
+    misclassified.to_csv(layout.MISCLASSIFIED, index=False, float_format="%.9f", lineterminator="\n")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 from torch import Tensor
-from tqdm import tqdm
 
 from cifar_resnet import layout
 from cifar_resnet.batches import EpochBatches
 from cifar_resnet.compute import Compute, prepare_compute
+from cifar_resnet.console import progress
 from cifar_resnet.data import Dataset, load_dataset
 from cifar_resnet.lr_range import LRSweep, as_sweep, find_rates, sweep
 from cifar_resnet.params import AugmentParams, ComputeParams, DataParams, LRFindParams, ModelParams, TrainParams
@@ -56,7 +56,7 @@ def run_sweep(
         smoothing=lr_find.smoothing,
         stop_factor=lr_find.stop_factor,
     )
-    return as_sweep(list(tqdm(points, total=lr_find.steps, desc="LR range test", disable=None)))
+    return as_sweep(list(progress(points, lr_find.steps, "LR range test")))
 
 
 def _endless_batches(data: TrainingData, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

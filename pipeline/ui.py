@@ -22,7 +22,7 @@ def run(runtime: RuntimeParams) -> None:
     address = ["--host", "127.0.0.1", "--port", port, "--workers", "1", "--backend-store-uri", uri]
     # MLflow would also start eight processes, of 230 MB each, for background jobs of which this project has none.
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    print(f"MLflow on http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning (Ctrl-C ends it)", flush=True)
     os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", *address], environment)
 
 

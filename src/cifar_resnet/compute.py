@@ -4,17 +4,19 @@ import ctypes
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cifar_resnet.distributed import join_processes
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import ComputeParams
 
 Net = TypeVar("Net", bound=nn.Module)
+Forward = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ class Compute:
     def autocast(self) -> torch.autocast:
         """A context in which convolutions and products use the chosen precision."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16)
+
+    def faster(self, net: Forward) -> Forward:
+        """`net` compiled, if that was chosen; should the compiler fail, one line says so and `net` is used as it is."""
+        return _compiled_or_not(net) if self.compile else net
 
     def place(self, net: Net) -> Net:
         """Move a network to the device, its weights channels last, in which convolutions are fastest."""
@@ -64,6 +70,22 @@ def prepare_compute(params: ComputeParams) -> Compute:
     use_bf16 = native_bf16 if params.precision == "auto" else params.precision == "bf16"
     precision = torch.bfloat16 if use_bf16 else torch.float32
     return Compute(device, precision, _use_compiler(params.compile, device), threads, rank, num_processes)
+
+
+def _compiled_or_not(net: Forward) -> Forward:
+    compiled: Forward | None = torch.compile(net)
+
+    def forward(images: Tensor) -> Tensor:
+        nonlocal compiled
+        if compiled is not None:
+            try:
+                return compiled(images)
+            except Exception as error:  # whatever the compiler raises, at the first call
+                print(f"torch.compile failed ({type(error).__name__}); going on without it", flush=True)
+                compiled = None
+        return net(images)
+
+    return forward
 
 
 def _available_cores() -> int:

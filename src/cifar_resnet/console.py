@@ -1,8 +1,9 @@
-"""What the console shows of a training: a bar for each epoch on a terminal, plain lines in a log file."""
+"""What the console shows of long work: a bar on a terminal, now and then a plain line in a log file."""
 
 import sys
 import time
-from typing import Never
+from collections.abc import Iterable, Iterator
+from typing import Never, TypeVar
 
 from torch import Tensor
 from tqdm import tqdm
@@ -11,6 +12,22 @@ from cifar_resnet.history import EpochMetrics
 from cifar_resnet.training import TrainingState
 
 REFRESH_SECONDS = 0.1
+LINE_SECONDS = 30
+
+Item = TypeVar("Item")
+
+
+def progress(items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
+    """Pass the items on, showing how many of `total` have come."""
+    if sys.stdout.isatty():
+        yield from tqdm(items, total=total, desc=description, file=sys.stdout)
+        return
+    printed = time.monotonic()
+    for number, item in enumerate(items, start=1):
+        yield item
+        if time.monotonic() - printed >= LINE_SECONDS:
+            print(f"{description}: {number}/{total}", flush=True)
+            printed = time.monotonic()
 
 
 class TrainingConsole:
@@ -21,6 +38,7 @@ class TrainingConsole:
         self._num_held_out = num_held_out
         self._bar: tqdm[Never] = tqdm(disable=True)
         self._started = 0.0
+        self._printed = 0.0
         self._first_step = 0
         self._next_step = -1  # of no epoch yet
 
@@ -31,6 +49,7 @@ class TrainingConsole:
             print(f"EPOCH: {self._state.epoch + 1}", flush=True)
             self._bar = tqdm(total=num_steps, initial=step - 1, disable=None, file=sys.stdout)
             self._first_step, self._started = step - 1, time.monotonic()
+            self._printed = self._started
         self._next_step = step + 1
         # Reading the loss makes a GPU wait, so it is read no more often than the bar is drawn.
         if not self._bar.disable and (step == num_steps or time.monotonic() - self._bar.last_print_t > REFRESH_SECONDS):
@@ -38,11 +57,14 @@ class TrainingConsole:
         self._bar.update()
         if step == num_steps:
             self._end_bar(loss, num_steps)
+        elif self._bar.disable and time.monotonic() - self._printed >= LINE_SECONDS:  # the output is no terminal
+            print(f"{self._describe(loss)}: {step}/{num_steps}", flush=True)
+            self._printed = time.monotonic()
 
     def _end_bar(self, loss: Tensor, num_steps: int) -> None:
         self._next_step = -1
         self._bar.close()
-        if self._bar.disable:  # the output is no terminal
+        if self._bar.disable:
             seconds = time.monotonic() - self._started
             pace = seconds / (num_steps - self._first_step)
             elapsed = tqdm.format_interval(seconds)

@@ -45,7 +45,7 @@ def activation_maps(net: ResNet, images: Images, classes: NDArray[np.int64], par
     cam = METHODS[params.method](net, [getattr(net, params.layer)])
     maps = [np.empty((0, IMAGE_SIZE_PX, IMAGE_SIZE_PX), np.float32)]  # the result for no images
     for start in tqdm(range(0, len(images), BATCH_SIZE), desc=params.method, leave=False, delay=2, disable=None):
-        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + BATCH_SIZE])).to(device)
+        batch = torch.tensor(images[start : start + BATCH_SIZE], device=device)
         targets = [ClassifierOutputTarget(int(label)) for label in classes[start : start + BATCH_SIZE]]
         maps.append(cam(net.normalize(batch).requires_grad_(), targets))
     return np.concatenate(maps)

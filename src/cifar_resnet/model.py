@@ -103,6 +103,6 @@ def load_weights(net: ResNet, path: Path) -> ResNet:
     except FileNotFoundError:
         raise UserError(f"{path} is missing: train it with `dvc repro train`, or fetch it with `dvc pull`") from None
     except Exception as error:  # torch.load has no single type for a damaged file
-        reason = str(error).strip().splitlines()[0]
+        reason = " ".join(str(error).split())[:160]
         raise UserError(f"{path} does not fit the network of params.yaml ({reason}): run `dvc repro train`") from None
     return net.eval()

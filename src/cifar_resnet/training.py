@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import SGD
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -148,9 +148,8 @@ def fit(
     Raises:
         UserError: the loss is no longer finite.
     """
-    forward: nn.Module = share_gradients(state.net, compute.device) if compute.num_processes > 1 else state.net
-    if compute.compile:
-        forward.compile()
+    net = share_gradients(state.net, compute.device) if compute.num_processes > 1 else state.net
+    forward = compute.faster(net)
     while state.epoch < train.epochs:
         state.net.train()
         batches = EpochBatches(

@@ -20,7 +20,7 @@ from cifar_resnet.tracking.runs import (
     logged_values,
     set_tags,
     unpublished_trainings,
-)  # fmt: skip
+)
 from cifar_resnet.tracking.source import code_tags, machine_tags, process_tags
 from cifar_resnet.tracking.state import training_key
 from cifar_resnet.tracking.store import Store, open_store, reason, tracking_uri

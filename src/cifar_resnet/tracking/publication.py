@@ -25,14 +25,14 @@ from cifar_resnet.tracking.runs import (
     runs_of_state,
     set_tags,
     unpublished_trainings,
-)  # fmt: skip
+)
 from cifar_resnet.tracking.source import COMMIT, DIRTY, code_tags, machine_tags
 from cifar_resnet.tracking.state import file_md5, state_key, text_md5
 from cifar_resnet.tracking.store import Store, open_store, store_errors
 from cifar_resnet.tracking.workspace import Value, Workspace, inspect, test_metrics
 
-VALUES = "values"  # tag: hash of the metric values that the run has
-FILES = "files"  # tag: MD5 of each published file, as JSON
+VALUES = "mlflow.pipeline.values"  # tag: hash of the metric values that the run has; the UI hides mlflow.* tags
+FILES = "mlflow.pipeline.files"  # tag: MD5 of each published file, as JSON
 DESCRIPTION = "mlflow.note.content"
 HOME_PAGES = {
     "cifar10": "https://www.cs.toronto.edu/~kriz/cifar.html",
@@ -190,9 +190,11 @@ class _Publisher:
         code = code_tags()
         if code.get(DIRTY) == "false" and run.data.tags.get(DIRTY) != "false" and set_tags(self.store, run, code):
             yield f"noted commit {code[COMMIT][:8]}"
-        if run.info.run_name != self.name:
-            client.update_run(run_id, name=self.name)
-        set_tags(self.store, run, {DESCRIPTION: self.description()})
+        shown_before = json.loads(run.data.tags.get(FILES, "{}")).keys()
+        if shown_before <= self.workspace.files().keys():  # else the run knows more than the files here
+            if run.info.run_name != self.name:
+                client.update_run(run_id, name=self.name)
+            set_tags(self.store, run, {DESCRIPTION: self.description()})
         if run.info.status != FINISHED:
             client.set_terminated(run_id, FINISHED)
 

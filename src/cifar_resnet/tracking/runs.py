@@ -15,6 +15,7 @@ from cifar_resnet.tracking.workspace import Value
 
 STATE = "state"  # tag: `state_key`; a run without it is a training that has not been published
 TRAINING = "training"  # tag: `training_key`
+OF_MODEL = ("evaluate/", "per_class_accuracy/")  # metrics of the finished model
 MAX_VALUES = 1000  # metrics that MLflow takes in one request
 
 RUNNING, FINISHED, FAILED, KILLED = (
@@ -39,10 +40,10 @@ def set_tags(store: Store, run: Run, tags: Mapping[str, str]) -> bool:
 
 
 def log_values(store: Store, run: Run, values: Sequence[Value], model_id: str | None = None) -> None:
-    """Add metric values; those of stage `evaluate` are also noted as the model's."""
+    """Add metric values; those that the finished model was measured by are noted as the model's too."""
     now = int(1000 * time())
     metrics = [
-        Metric(name, value, now, step, model_id=model_id if name.startswith("evaluate/") else None)
+        Metric(name, value, now, step, model_id=model_id if name.startswith(OF_MODEL) else None)
         for name, step, value in values
     ]
     for start in range(0, len(metrics), MAX_VALUES):

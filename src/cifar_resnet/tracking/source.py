@@ -45,6 +45,7 @@ def machine_tags(device: str) -> dict[str, str]:
     on_gpu = device != "cpu" and torch.cuda.is_available()
     return {
         "mlflow.user": getpass.getuser(),
+        "mlflow.source.name": "dvc.yaml",
         HOST: socket.gethostname(),
         "device": torch.cuda.get_device_name() if on_gpu else f"cpu ({platform.machine()})",
         "python": platform.python_version(),

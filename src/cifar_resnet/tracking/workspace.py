@@ -2,14 +2,14 @@
 
 Metrics get these names:
 
-    train_loss, train_accuracy, test_loss, test_accuracy, lr    one value an epoch (validation_… with held-out images)
-    lr_min, lr_max                                              the ends of the cycle, as used
-    lr_find/loss, lr_find/smoothed_loss, lr_find/lr             one value a step of the sweep
-    lr_find/lr_min, lr_find/lr_max, lr_find/suggestion/RULE     what the sweep found
-    evaluate/accuracy, evaluate/loss, …                         figures of the finished model on the test set
-    evaluate/per_class_accuracy/CLASS
+    epoch/train_loss, epoch/test_accuracy, epoch/lr, …    one value an epoch (validation_… with held-out images)
+    evaluate/accuracy, evaluate/loss, …                   figures of the finished model on the test set
+    lr_min, lr_max                                        the ends of the cycle, as used
+    lr_find/loss, lr_find/smoothed_loss, lr_find/lr       one value a step of the sweep
+    lr_find/lr_min, lr_find/suggestion/RULE, …            what the sweep found
+    per_class_accuracy/CLASS                              of the finished model
 
-A prefix names the stage and is a section of its own in MLflow's charts; the epoch curves come first, without one.
+A prefix is a section of MLflow's charts, and these names put the sections into the order in which they are looked at.
 """
 
 import csv
@@ -91,7 +91,8 @@ def inspect(params: Params, completed: frozenset[str]) -> Workspace:
 
 def epoch_values(epoch: EpochMetrics) -> list[Value]:
     """An epoch's metrics as values at that step."""
-    return [Value(name, epoch.epoch, value) for name, value in epoch.as_row().items() if name != "epoch"]
+    row = epoch.as_row().items()
+    return [Value(f"epoch/{name}", epoch.epoch, value) for name, value in row if name != "epoch"]
 
 
 def read_lock() -> dict[str, Any]:
@@ -149,7 +150,7 @@ def _sweep_values() -> Iterator[Value]:
     yield Value("lr_find/lr_min", 0, found["lr_min"])
     yield Value("lr_find/lr_max", 0, found["lr_max"])
     for rule, rate in found["suggestions"].items():
-        yield Value(f"lr_find/suggestion/{rule}", 0, rate)
+        yield Value(f"lr_find/suggestion/{rule.replace('/', '_')}", 0, rate)
 
 
 def _training_values() -> Iterator[Value]:
@@ -162,9 +163,10 @@ def _training_values() -> Iterator[Value]:
 
 def _test_values() -> Iterator[Value]:
     for name, value in test_metrics().items():
-        parts = value if isinstance(value, dict) else {"": value}
-        for part, number in parts.items():
-            yield Value("/".join(filter(None, ("evaluate", name, part))), 0, number)
+        if isinstance(value, dict):
+            yield from (Value(f"{name}/{part}", 0, number) for part, number in value.items())
+        else:
+            yield Value(f"evaluate/{name}", 0, value)
 
 
 def test_metrics() -> dict[str, Any]:

@@ -1,0 +1,79 @@
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cifar_resnet.augment import make_augmentation
+from cifar_resnet.batches import EpochBatches
+from cifar_resnet.params import AugmentParams
+
+NUM_IMAGES = 300
+AUGMENT = make_augmentation(AugmentParams(padding=4, flip=True, cutout=8), mean=(0.5, 0.5, 0.5))
+IMAGES = np.random.default_rng(0).integers(0, 256, (NUM_IMAGES, 32, 32, 3), dtype=np.uint8)
+LABELS = np.arange(NUM_IMAGES)  # of its own for each image, to follow it
+
+
+def epoch_batches(
+    batch_size: int = 128, seed: int = 0, epoch: int = 0, rank: int = 0, num_ranks: int = 1
+) -> EpochBatches:
+    return EpochBatches(IMAGES, LABELS, AUGMENT, batch_size, seed, epoch, rank, num_ranks)
+
+
+def load(batches: EpochBatches, first: int = 0, num_workers: int = 0) -> list[tuple[Tensor, Tensor]]:
+    return list(batches.load(first, num_workers, pin_memory=False))
+
+
+def labels(batches: Iterable[tuple[Tensor, Tensor]]) -> list[int]:
+    return torch.cat([labels for _, labels in batches]).tolist()
+
+
+def assert_equal(first: list[tuple[Tensor, Tensor]], second: list[tuple[Tensor, Tensor]]) -> None:
+    for (images, labels), (other_images, other_labels) in zip(first, second, strict=True):
+        assert torch.equal(images, other_images)
+        assert torch.equal(labels, other_labels)
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(128, [128, 128, 44]), (100, [100] * 3), (1000, [300])])
+def test_every_image_comes_once_an_epoch_and_the_last_batch_may_be_smaller(batch_size: int, sizes: list[int]) -> None:
+    batches = epoch_batches(batch_size)
+    loaded = load(batches)
+    assert [len(labels) for _, labels in loaded] == [batches.size(number) for number in range(len(batches))] == sizes
+    assert sorted(labels(loaded)) == list(range(NUM_IMAGES))
+
+
+def test_batches_are_raw_images_with_their_labels() -> None:
+    images, labels = load(epoch_batches())[0]
+    assert images.shape == (128, 32, 32, 3)
+    assert images.dtype == torch.uint8
+    assert labels.dtype == torch.int64
+
+
+@pytest.mark.parametrize("other", [{"epoch": 1}, {"seed": 1}])
+def test_another_epoch_or_seed_has_another_order(other: dict[str, int]) -> None:
+    assert labels(load(epoch_batches(**other))) != labels(load(epoch_batches()))
+
+
+def test_an_image_is_augmented_anew_in_every_epoch() -> None:
+    first, second = (load(epoch_batches(batch_size=NUM_IMAGES, epoch=epoch))[0] for epoch in (0, 1))
+    same = first[0][first[1].argsort()] == second[0][second[1].argsort()]
+    assert same.flatten(1).all(dim=1).sum() < 5
+
+
+def test_loader_processes_change_nothing() -> None:
+    assert_equal(load(epoch_batches(), num_workers=2), load(epoch_batches()))
+
+
+@pytest.mark.parametrize("first", [0, 1, 2, 3])
+def test_a_resumed_epoch_has_the_batches_that_were_left(first: int) -> None:
+    assert_equal(load(epoch_batches(), first), load(epoch_batches())[first:])
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3, 7])
+def test_processes_share_out_the_very_images_that_one_would_have(num_ranks: int) -> None:
+    shares = [load(epoch_batches(rank=rank, num_ranks=num_ranks)) for rank in range(num_ranks)]
+    for whole, *parts in zip(load(epoch_batches()), *shares, strict=True):
+        images, numbers = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        assert torch.equal(numbers.sort().values, whole[1].sort().values)
+        assert torch.equal(images[numbers.argsort()], whole[0][whole[1].argsort()])

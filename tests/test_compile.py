@@ -1,0 +1,31 @@
+"""`compute.compile`: the same network either way, and training that goes on where there is no working compiler."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cifar_resnet.compute import prepare_compute
+from cifar_resnet.data import make_digits
+from cifar_resnet.model import make_network
+from cifar_resnet.params import Params
+
+
+def test_a_compiler_that_fails_costs_one_line(
+    tiny_params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "g++"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))  # nothing compiled earlier is found
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (str(broken),))  # read from CXX when it was imported
+
+    compute = prepare_compute(tiny_params.compute.model_copy(update={"compile": "on"}))
+    net = compute.place(make_network(make_digits(0), tiny_params.model))
+    forward = compute.faster(net)
+    images = torch.zeros(2, 3, 32, 32)
+    first, second = forward(images), forward(images)
+
+    assert first.shape == second.shape == (2, 10)
+    assert capsys.readouterr().out.count("torch.compile failed") == 1

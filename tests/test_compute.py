@@ -1,0 +1,74 @@
+import os
+import re
+import resource
+
+import pytest
+import torch
+from torch import nn
+
+from cifar_resnet.compute import prepare_compute
+from cifar_resnet.errors import UserError
+from cifar_resnet.params import ComputeParams
+
+
+def settings(**changed: object) -> ComputeParams:
+    cpu = {"device": "cpu", "precision": "fp32", "compile": "off", "threads": 1, "processes": 1}
+    return ComputeParams.model_validate(cpu | changed)
+
+
+def test_what_is_asked_for_is_set_and_said() -> None:
+    compute = prepare_compute(settings(threads=2))
+    assert torch.get_num_threads() == 2
+    assert str(compute) == "cpu, fp32, 2 threads"
+    assert str(prepare_compute(settings(precision="bf16"))) == "cpu, bf16, 1 threads"
+
+
+def test_auto_means_a_thread_for_each_core_that_this_process_may_use() -> None:
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        assert prepare_compute(settings(threads="auto")).threads == 1
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert prepare_compute(settings(threads="auto")).threads == len(cores)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_products_are_computed_in_the_chosen_precision(precision: str, dtype: torch.dtype) -> None:
+    with prepare_compute(settings(precision=precision)).autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_auto_compiles_nothing_on_a_cpu_and_knows_its_precision() -> None:
+    compute = prepare_compute(settings(compile="auto", precision="auto"))
+    assert not compute.compile
+    native = {"avx512_bf16", "amx_bf16"} & {name for name, has in torch.cpu.get_capabilities().items() if has}
+    assert compute.precision == (torch.bfloat16 if native else torch.float32)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UserError, match="device is cuda, but no CUDA device is usable here: set it to auto"):
+        prepare_compute(settings(device="cuda"))
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(UserError, match=re.escape("there is no C++ compiler here: install g++, or set it to auto")):
+        prepare_compute(settings(compile="on"))
+
+
+def test_weights_are_placed_channels_last() -> None:
+    convolution = prepare_compute(settings()).place(nn.Conv2d(4, 8, kernel_size=3))
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_freed_memory_is_used_again_without_asking_the_kernel() -> None:
+    prepare_compute(settings())
+    num_bytes, rounds = 100_000_000, 10
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(rounds):
+        torch.ones(num_bytes, dtype=torch.uint8)
+    page_faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    assert page_faults < 4 * num_bytes / resource.getpagesize()  # the heap takes a few rounds to grow

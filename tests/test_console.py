@@ -1,0 +1,70 @@
+import os
+import pty
+import re
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+import torch
+
+from cifar_resnet.compute import prepare_compute
+from cifar_resnet.console import TrainingConsole
+from cifar_resnet.data import make_digits
+from cifar_resnet.history import EpochMetrics
+from cifar_resnet.params import Params
+from cifar_resnet.training import TrainingState, start_training
+
+NUM_STEPS = 3
+METRICS = EpochMetrics(1, 0.1, 1.5, 0.75, 0.12345, 0.875, "test")
+
+
+@pytest.fixture
+def show_an_epoch(tiny_params: Params) -> Callable[[int], None]:
+    """A function that shows an epoch of three steps, of which some may be done already; 6 of 8 images are right."""
+    compute = prepare_compute(tiny_params.compute)
+    state: TrainingState = start_training(make_digits(0), tiny_params.model, tiny_params.train, 0, compute)
+
+    def show(steps_done: int) -> None:
+        console = TrainingConsole(state, num_held_out=16)
+        for state.step in range(steps_done + 1, NUM_STEPS + 1):
+            state.totals += torch.tensor([4.0, 6, 8])
+            console.after_step(torch.tensor(0.5), NUM_STEPS)
+        console.after_epoch(METRICS)
+
+    return show
+
+
+@pytest.mark.parametrize("steps_done", [0, 1])
+def test_a_log_file_gets_plain_lines(
+    show_an_epoch: Callable[[int], None], steps_done: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_an_epoch(steps_done)
+    epoch, result, test_set, empty = capsys.readouterr().out.splitlines()
+    assert epoch == "EPOCH: 1"
+    assert re.fullmatch(r"Loss=0\.5000 Batch_id=2 Accuracy=75\.00: 3/3 \[00:00, 0\.\d\ds/it\]", result)
+    assert test_set == "Test set: Average loss: 0.1235, Accuracy: 14/16 (87.50%)"
+    assert empty == ""
+
+
+def test_a_terminal_gets_a_bar_that_grows(
+    show_an_epoch: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 100))
+    with os.fdopen(terminal, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        show_an_epoch(0)
+    shown = b"".join(read_all(ours)).decode()
+    assert shown.startswith("EPOCH: 1\r\n")
+    assert re.search(r"\rLoss=0\.5000 Batch_id=2 Accuracy=75\.00: 100%\|█+\| 3/3 \[", shown)
+    assert shown.endswith("Test set: Average loss: 0.1235, Accuracy: 14/16 (87.50%)\r\n\r\n")
+
+
+def read_all(terminal: int) -> Iterator[bytes]:
+    """What was written to a terminal that is closed at the other end, which then makes reading fail."""
+    with suppress(OSError):
+        while True:
+            yield os.read(terminal, 10_000)
+    os.close(terminal)

@@ -1,0 +1,109 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from cifar_resnet.compute import Compute, prepare_compute
+from cifar_resnet.evaluation import Evaluation, calibration_bins, predict_logits, softmax
+from cifar_resnet.model import ResNet
+from cifar_resnet.params import Params
+
+EVALUATION = Evaluation(
+    classes=("cat", "dog", "frog"),
+    labels=np.array([0, 1, 2, 2]),
+    probabilities=np.array([[0.70, 0.20, 0.10], [0.50, 0.40, 0.10], [0.10, 0.30, 0.60], [0.25, 0.65, 0.10]]),
+)
+
+
+def test_metrics_are_those_computed_by_hand() -> None:
+    metrics = EVALUATION.metrics(calibration_bins=2)
+    assert metrics.pop("per_class_accuracy") == {"cat": 1.0, "dog": 0.0, "frog": 0.5}
+    assert metrics == pytest.approx(
+        {
+            "accuracy": 2 / 4,
+            "loss": -(math.log(0.7) + math.log(0.4) + math.log(0.6) + math.log(0.1)) / 4,
+            "top2_accuracy": 3 / 4,  # the last image's true class is third
+            "macro_f1": (2 / 3 + 0 + 2 / 3) / 3,
+            # Up to 0.5: one image, wrong, confidence 0.5. Above: two of three right, mean confidence 0.65.
+            "expected_calibration_error": (1 * 0.5 + 3 * (2 / 3 - 0.65)) / 4,
+        }
+    )
+
+
+def test_rows_of_the_confusion_matrix_are_the_true_classes() -> None:
+    assert EVALUATION.confusion.tolist() == [[1, 0, 0], [1, 0, 0], [0, 1, 1]]
+
+
+def test_confidence_is_of_the_predicted_class_and_true_probability_of_the_true_one() -> None:
+    assert EVALUATION.confidence.tolist() == [0.7, 0.5, 0.6, 0.65]
+    assert EVALUATION.true_probability.tolist() == [0.7, 0.4, 0.6, 0.1]
+
+
+def test_the_most_confident_mistake_comes_first() -> None:
+    assert EVALUATION.misclassified.tolist() == [3, 1]
+
+
+def test_equally_confident_mistakes_keep_their_order() -> None:
+    probabilities = np.tile([0.25, 0.75], (100, 1))
+    probabilities[60] = [0.125, 0.875]
+    evaluation = Evaluation(("a", "b"), np.zeros(100, dtype=np.int64), probabilities)
+    assert evaluation.misclassified.tolist() == [60, *range(60), *range(61, 100)]
+
+
+def test_a_class_without_images_counts_as_zero() -> None:
+    evaluation = Evaluation(("a", "b", "c"), np.array([0, 1]), np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]]))
+    metrics = evaluation.metrics(calibration_bins=10)
+    assert metrics["per_class_accuracy"] == {"a": 1.0, "b": 1.0, "c": 0.0}
+    assert metrics["macro_f1"] == pytest.approx(2 / 3)
+
+
+def test_a_true_class_of_probability_zero_leaves_the_loss_finite() -> None:
+    evaluation = Evaluation(("a", "b", "c"), np.array([0, 1]), np.array([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]))
+    assert evaluation.metrics(calibration_bins=10)["loss"] == pytest.approx(354.2, abs=0.1)
+
+
+def test_a_bin_of_confidences_holds_its_upper_edge() -> None:
+    bins = calibration_bins(np.array([0.25, 0.26, 0.5, 1.0]), np.array([True, False, True, True]), num_bins=4)
+    assert bins.counts.tolist() == [1, 2, 1]
+    assert bins.confidence.tolist() == pytest.approx([0.25, 0.38, 1.0])
+    assert bins.accuracy.tolist() == [1.0, 0.5, 1.0]
+
+
+def test_softmax_sums_to_one_in_double_precision() -> None:
+    logits = np.array([[1000.0, 999.0, -1000.0], [0.0, 0.0, 0.0]], dtype=np.float32)
+    probabilities = softmax(logits)
+    assert probabilities.sum(axis=1) == pytest.approx([1, 1], abs=1e-15)
+    assert probabilities[0] == pytest.approx([1 / (1 + math.exp(-1)), 1 / (1 + math.e), 0])
+
+
+@pytest.fixture
+def compute(tiny_params: Params) -> Compute:
+    return prepare_compute(tiny_params.compute)
+
+
+@pytest.fixture
+def net() -> ResNet:
+    torch.manual_seed(0)
+    return ResNet(10, 4, 0.125, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (501, 32, 32, 3), dtype=np.uint8)
+
+
+def test_each_image_is_predicted_in_inference_mode_whatever_its_batch(
+    net: ResNet, images: np.ndarray, compute: Compute
+) -> None:
+    logits = predict_logits(net.train(), images, compute)
+    assert logits.shape == (501, 10)
+    for index in (0, 499, 500):
+        alone = net.eval()(net.normalize(torch.tensor(images[[index]])))
+        np.testing.assert_allclose(logits[[index]], alone.detach(), atol=1e-5)
+
+
+def test_mirrored_predictions_are_those_of_mirrored_images(net: ResNet, images: np.ndarray, compute: Compute) -> None:
+    mirrored = predict_logits(net, images[:, :, ::-1].copy(), compute)
+    assert np.array_equal(predict_logits(net, images, compute, mirrored=True), mirrored)
+    assert not np.array_equal(predict_logits(net, images, compute), mirrored)

@@ -1,0 +1,57 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifar_resnet.evaluation import Evaluation
+from cifar_resnet.history import EpochMetrics
+from cifar_resnet.lr_range import LRSweep, find_rates
+from cifar_resnet.plots.evaluation import plot_confusion, plot_misclassified, plot_reliability
+from cifar_resnet.plots.learning_curves import plot_learning_curves
+from cifar_resnet.plots.lr_curve import plot_lr_curve
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+random = np.random.default_rng(0)
+IMAGES = random.integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)
+LABELS = np.arange(200) % 10
+EVALUATION = Evaluation(CLASSES, LABELS, random.dirichlet(np.ones(10), 200))
+NO_MISTAKES = Evaluation(CLASSES, LABELS, np.eye(10)[LABELS])
+HISTORY = [EpochMetrics(n, 0.1 / n, 2 / n, 1 - 0.5 / n, 2.1 / n, 1 - 0.6 / n, "validation") for n in range(1, 25)]
+LOSSES = (2.3, 2.3, 2.3, 2.2, 2.0, 1.5, 1.2, 1.0, 1.1, 2.0, 3.9)
+SWEEP = LRSweep(tuple(10.0 ** np.arange(-4, 1.5, 0.5)), LOSSES, LOSSES)
+
+PLOTS: dict[str, Callable[[Path], None]] = {
+    "learning curves": lambda path: plot_learning_curves(HISTORY, path),
+    "one epoch": lambda path: plot_learning_curves(HISTORY[:1], path),
+    "learning-rate curve": lambda path: plot_lr_curve(SWEEP, find_rates(SWEEP, "valley"), path),
+    "confusion matrix": lambda path: plot_confusion(EVALUATION, path),
+    "reliability": lambda path: plot_reliability(EVALUATION, 15, path),
+    "mistakes": lambda path: plot_misclassified(EVALUATION, IMAGES, 7, path),
+    "no mistakes": lambda path: plot_misclassified(NO_MISTAKES, IMAGES, 7, path),
+}
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_a_plot_is_drawn_alike_every_time_into_folders_that_it_makes(tmp_path: Path, name: str) -> None:
+    first, again = tmp_path / "a" / "plot.png", tmp_path / "b" / "plot.png"
+    for path in (first, again):
+        PLOTS[name](path)
+    assert first.read_bytes() == again.read_bytes()
+    picture = np.asarray(Image.open(first).convert("L"))
+    assert min(picture.shape) >= 100
+    assert (picture < 128).any()  # it has text at least
+
+
+def test_the_grid_shows_the_worst_mistakes_from_left_to_right_and_top_to_bottom(tmp_path: Path) -> None:
+    images = np.full_like(IMAGES, 255)
+    shown = EVALUATION.misclassified[:6]
+    images[shown] = [[[(40 * number, 255, 0)]] for number in range(6)]
+    plot_misclassified(EVALUATION, images, 6, tmp_path / "plot.png")
+    picture = np.asarray(Image.open(tmp_path / "plot.png").convert("RGB"))
+    places = [np.argwhere((picture == (40 * number, 255, 0)).all(axis=2)).mean(axis=0) for number in range(6)]
+    rows, columns = np.round(np.array(places)).T
+    assert rows[0] == rows[1] == rows[2] == rows[3] == rows[4] < rows[5]
+    assert columns[0] < columns[1] < columns[2] < columns[3] < columns[4]
+    assert columns[5] == columns[0]
