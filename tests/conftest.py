@@ -19,6 +19,8 @@ os.environ |= {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # where dvc.yaml's `python` is looked up
 }
 
+pytest_plugins = ["finished_pipeline"]
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 TINY = {

@@ -1,6 +1,8 @@
 import os
 import re
 import resource
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -65,10 +67,19 @@ def test_weights_are_placed_channels_last() -> None:
 
 
 def test_freed_memory_is_used_again_without_asking_the_kernel() -> None:
-    prepare_compute(settings())
-    num_bytes, rounds = 100_000_000, 10
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(rounds):
-        torch.ones(num_bytes, dtype=torch.uint8)
-    page_faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-    assert page_faults < 4 * num_bytes / resource.getpagesize()  # the heap takes a few rounds to grow
+    script = """
+import pathlib, resource
+import pipeline, torch
+from cifar_resnet.compute import prepare_compute
+from cifar_resnet.params import load_params
+prepare_compute(load_params(pathlib.Path("params.yaml")).compute)
+def page_faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+before = page_faults()
+for _ in range(10):
+    torch.ones(100_000_000, dtype=torch.uint8)
+print(page_faults() - before)
+"""
+    # In a process of its own: what other tests left in the heap decides where a block fits.
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(result.stdout) < 3 * 100_000_000 / resource.getpagesize()  # of 10; the heap takes a few rounds to grow

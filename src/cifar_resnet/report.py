@@ -92,8 +92,8 @@ class Report:
                 "index": int(index),
                 "true": int(evaluation.labels[index]),
                 "predicted": int(evaluation.predicted[index]),
-                "confidence": round(float(evaluation.confidence[index]), 6),
-                "true_probability": round(float(evaluation.true_probability[index]), 6),
+                "confidence": round(float(evaluation.confidence[index]), 9),
+                "true_probability": round(float(evaluation.true_probability[index]), 9),
                 "row": row,
                 "column": column,
             }

@@ -1,5 +1,9 @@
 """The model in the form in which MLflow serves it."""
 
+import tempfile
+from pathlib import Path
+
+import mlflow.pyfunc
 import mlflow.pytorch
 import numpy as np
 import torch
@@ -15,6 +19,7 @@ from cifar_resnet.tracking.registry import MODEL_MD5
 from cifar_resnet.tracking.store import Store
 
 EXAMPLES = 4  # images in the input example; with one, the exported model would take no other number
+SCORING = Path(__file__).with_name("scoring.py")
 
 
 def log_model(store: Store, run: Run, params: Params, model_md5: str) -> LoggedModel:
@@ -27,20 +32,28 @@ def log_model(store: Store, run: Run, params: Params, model_md5: str) -> LoggedM
     num_classes = len(dataset.classes)
     net = ResNet(num_classes, params.model.width, params.model.logit_scale, dataset.mean, dataset.std)
     served = ServedModel(load_weights(net, layout.MODEL)).eval()
+    images = np.array(dataset.test_images[:EXAMPLES])
+    inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, *images.shape[1:]))])
+    outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, num_classes))])
+    requirements = [f"torch=={torch.__version__.partition('+')[0]}"]  # a suffix like +cpu is on no index
     model = store.client.create_logged_model(
         store.experiment_id, name=params.data.dataset, source_run_id=run.info.run_id, tags={MODEL_MD5: model_md5},
         params=run.data.params,
     )  # fmt: skip
-    mlflow.pytorch.log_model(
-        served,
-        name=model.name,
-        model_id=model.model_id,
-        signature=ModelSignature(
-            inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *dataset.test_images.shape[1:]))]),
-            outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, num_classes))]),
-        ),
-        input_example=np.array(dataset.test_images[:EXAMPLES]),
-        pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],  # a suffix like +cpu is on no index
-        metadata={"classes": list(dataset.classes)},
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        network = Path(folder) / "network"
+        mlflow.pytorch.save_model(
+            served, network, signature=ModelSignature(inputs, outputs), input_example=images,
+            pip_requirements=requirements,
+        )  # fmt: skip
+        mlflow.pyfunc.log_model(
+            name=model.name,
+            model_id=model.model_id,
+            python_model=SCORING,
+            artifacts={"network": str(network)},
+            signature=ModelSignature(outputs=outputs),
+            input_example=images,
+            pip_requirements=requirements,
+            metadata={"classes": list(dataset.classes)},
+        )
     return store.client.get_logged_model(model.model_id)

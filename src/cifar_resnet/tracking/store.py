@@ -29,6 +29,7 @@ SQLITE = "sqlite:///"
 DATABASES = ("postgresql", "mysql", "mssql")  # followed by :// or by +driver://
 LOCK_SECONDS = 600  # to wait for another process that publishes
 ARTIFACT_ROOT = "artifact_root"  # experiment tag: where the artifacts were when the database was last opened
+MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens at runs, not at GenAI traces
 
 # Everything in MLflow's schema (3.17) that holds a location below the artifact root.
 _LOCATIONS = (
@@ -182,7 +183,8 @@ def _find_or_create(client: MlflowClient, name: str, artifacts: str | None) -> E
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            client.create_experiment(name, artifacts, tags={ARTIFACT_ROOT: artifacts} if artifacts else None)
+            root = {ARTIFACT_ROOT: artifacts} if artifacts else {}
+            client.create_experiment(name, artifacts, tags=MODEL_TRAINING | root)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # made by another process in the meantime
                 raise

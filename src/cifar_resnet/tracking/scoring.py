@@ -1,0 +1,56 @@
+"""What MLflow runs to answer a request: a copy of this file is kept with every model, and needs nothing else of ours.
+
+The signature leaves the input to the checks here: MLflow would make it uint8 itself, and turn 0.5 into 0 and "7" into
+7 without a word. Someone who sends images scaled to 0..1 must hear of it.
+"""
+
+import mlflow.pytorch
+import numpy as np
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+IMAGE_SHAPE = (32, 32, 3)
+
+
+class ImageClassifier(PythonModel):
+    def load_context(self, context: PythonModelContext) -> None:
+        self.network = mlflow.pytorch.load_model(context.artifacts["network"])
+
+    def predict(self, context: PythonModelContext, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG002, E501
+        """Images (N, 32, 32, 3), whole numbers 0 to 255, to probabilities (N, num_classes) float32.
+
+        Raises:
+            MlflowException: the input is something else; a server answers 400 with the reason.
+        """
+        images = torch.from_numpy(to_uint8(model_input))
+        with torch.inference_mode():
+            return self.network(images).numpy()
+
+
+def to_uint8(images: object) -> np.ndarray:
+    """The images as the network takes them, if they are images.
+
+    Raises:
+        MlflowException: they are not.
+    """
+    if not isinstance(images, np.ndarray):
+        raise refusal(f"a {type(images).__name__}; send them as `inputs`")
+    if images.ndim != 4 or images.shape[1:] != IMAGE_SHAPE or not len(images):
+        raise refusal(f"an array of shape {images.shape}")
+    if not np.issubdtype(images.dtype, np.integer):
+        raise refusal(f"values of type {images.dtype}")
+    if images.min() < 0 or images.max() > 255:
+        raise refusal(f"values from {images.min()} to {images.max()}")
+    return images.astype(np.uint8)
+
+
+def refusal(found: str) -> MlflowException:
+    """The error for an input that is not images."""
+    return MlflowException.invalid_parameter_value(
+        f"images must be whole numbers from 0 to 255 of shape (N, 32, 32, 3), height, width, RGB; this is {found}"
+    )
+
+
+set_model(ImageClassifier())

@@ -1,0 +1,50 @@
+"""A project in which a small network has been trained for a moment on digits, and evaluated by the real stage."""
+
+import json
+from contextlib import chdir
+from pathlib import Path
+
+import torch
+from conftest import PROJECT, TINY
+
+from cifar_resnet import layout
+from cifar_resnet.compute import prepare_compute
+from cifar_resnet.data import Dataset, make_digits, save_dataset
+from cifar_resnet.history import EpochMetrics, write_history
+from cifar_resnet.model import ResNet, make_network
+from cifar_resnet.params import Params, load_params
+from pipeline import evaluate
+from pipeline.demo import overlay
+
+
+def write_project(folder: Path) -> Params:
+    """Fill `folder` with what the stages before the report leave; returns its settings."""
+    with chdir(folder):
+        overlay(PROJECT / layout.PARAMS, TINY, layout.PARAMS)
+        params = load_params(layout.PARAMS)
+        prepare_compute(params.compute)
+        dataset = make_digits(seed=0)
+        save_dataset(dataset, layout.DATA / "digits")
+        for path in (layout.MODEL, layout.HISTORY):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(train_a_moment(dataset, params).state_dict(), layout.MODEL)
+        history = [EpochMetrics(n, 0.1 / n, 2 / n, 1 - 0.5 / n, 2.1 / n, 1 - 0.6 / n, "test") for n in (1, 2, 3)]
+        write_history(layout.HISTORY, history)
+        used = {"epochs": 3, "lr_min": 0.01234567, "lr_max": 0.4}
+        layout.TRAIN_METRICS.write_text(json.dumps(used), encoding="utf-8")
+        evaluate.run(params.data, params.model, params.evaluate, params.compute)
+    return params
+
+
+def train_a_moment(dataset: Dataset, params: Params) -> ResNet:
+    torch.manual_seed(0)
+    net = make_network(dataset, params.model)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    for start in range(0, 1024, 128):
+        images = torch.tensor(dataset.train_images[start : start + 128])
+        labels = torch.tensor(dataset.train_labels[start : start + 128])
+        loss = torch.nn.functional.cross_entropy(net(net.normalize(images)), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return net.eval()

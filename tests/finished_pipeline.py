@@ -1,0 +1,167 @@
+"""The outputs of a whole pipeline, written in a moment: real formats, an untrained network, invented figures."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from ruamel.yaml import YAML
+
+from cifar_resnet import layout
+from cifar_resnet.data import Dataset, save_dataset
+from cifar_resnet.history import EpochMetrics, write_history
+from cifar_resnet.lr_range import FoundRates, LRSweep
+from cifar_resnet.model import ResNet
+from cifar_resnet.params import Params
+from cifar_resnet.tracking.store import open_store
+
+STAGES = {  # what each stage reads and writes
+    "download": ([], ["data/digits"]),
+    "lr_find": (["data/digits"], [layout.LR_CURVE, layout.LR_FOUND, layout.LR_CURVE_PLOT]),
+    "train": (
+        ["data/digits", layout.LR_FOUND],
+        [layout.MODEL, layout.HISTORY, layout.TRAIN_METRICS, layout.TRAIN_CURVES],
+    ),
+    "evaluate": (
+        ["data/digits", layout.MODEL],
+        [
+            layout.TEST_METRICS, layout.PREDICTIONS, layout.CONFUSION, layout.CONFUSION_PLOT, layout.CONFUSED_PAIRS,
+            layout.MISCLASSIFIED, layout.MISCLASSIFIED_PLOT, layout.RELIABILITY_PLOT,
+        ],
+    ),
+    "gradcam_report": (["data/digits", layout.MODEL, layout.MISCLASSIFIED], [layout.GRADCAM_PAGE, layout.GRADCAM_PLOT]),
+}  # fmt: skip
+SECTIONS = {
+    "download": ["data.dataset", "data.split_seed"],
+    "lr_find": ["augment", "model", "lr_find", "compute"],
+    "train": ["augment", "model", "train", "compute"],
+    "evaluate": ["model", "evaluate", "compute"],
+    "gradcam_report": ["model", "gradcam", "compute"],
+}
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database without any run; MLflow takes seconds to make one."""
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        open_store("empty")
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def project(tiny_params: Params, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the outputs of all stages and an empty MLflow store, as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    for variable in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):
+        monkeypatch.delenv(variable, raising=False)
+    (tmp_path / "mlruns").mkdir()
+    shutil.copy(empty_store, tmp_path / "mlruns" / "mlflow.db")
+    write_outputs(tmp_path, tiny_params)
+    return tmp_path
+
+
+def epochs(number: int) -> list[EpochMetrics]:
+    return [EpochMetrics(n, 0.1 / n, 2 / n, 1 - 0.5 / n, 2.1 / n, 1 - 0.6 / n, "test") for n in range(1, number + 1)]
+
+
+def write_outputs(folder: Path, params: Params, accuracy: float = 0.75, seed: int = 0) -> None:
+    """Fill `folder` with what the five stages leave."""
+    for _, outputs in STAGES.values():
+        for path in outputs:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(20) % 10
+    classes, mean, std = tuple("0123456789"), (0.4, 0.5, 0.6), (0.2, 0.2, 0.2)
+    save_dataset(Dataset("digits", classes, mean, std, images, labels, images, labels), folder / "data" / "digits")
+
+    curve = LRSweep((0.001, 0.01, 0.1), (2.3, 2.0, 1.5), (2.3, 2.2, 2.0))
+    curve.write_csv(folder / layout.LR_CURVE)
+    FoundRates(0.001, 0.1, "valley", {"valley": 0.1, "minimum/10": 0.2}).write_json(folder / layout.LR_FOUND)
+
+    torch.manual_seed(seed)
+    net = ResNet(10, params.model.width, params.model.logit_scale, mean, std)
+    torch.save(net.state_dict(), folder / layout.MODEL)
+    write_history(folder / layout.HISTORY, epochs(params.train.epochs))
+    write_json(folder / layout.TRAIN_METRICS, {"epochs": params.train.epochs, "lr_min": 0.001, "lr_max": 0.1})
+
+    write_metrics(folder, accuracy)
+    write_table(folder / layout.PREDICTIONS, [["index", "true", "predicted"], [0, "0", "1"]])
+    write_table(folder / layout.CONFUSION, [["true", *classes], *([name, *[2] * 10] for name in classes)])
+    write_table(folder / layout.CONFUSED_PAIRS, [["true", "predicted", "count", "share"], ["0", "1", 2, 0.5]])
+    write_table(folder / layout.MISCLASSIFIED, [["index", "true", "predicted"], [0, "0", "1"]])
+    for _, outputs in STAGES.values():
+        for path in outputs:
+            if str(path).endswith(".png"):
+                Image.fromarray(images[0]).save(folder / path)
+    (folder / layout.GRADCAM_PAGE).write_text("<!doctype html><title>Report</title>", encoding="utf-8")
+
+
+def write_metrics(folder: Path, accuracy: float) -> None:
+    """What `evaluate` writes of an accuracy."""
+    per_class = dict.fromkeys("0123456789", accuracy)
+    metrics = {"accuracy": accuracy, "loss": 0.5, "top2_accuracy": 0.9, "per_class_accuracy": per_class}
+    write_json(folder / layout.TEST_METRICS, metrics)
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def write_table(path: Path, rows: Iterable[Iterable[object]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def write_dvc_project(folder: Path) -> None:
+    """Make `folder` a committed DVC project whose stages copy what lies in `ready/`; train publishes."""
+    stages = {
+        name: {
+            "cmd": [f"mkdir -p {Path(path).parent} && cp -r $DVC_ROOT/ready/{path} {path}" for path in outputs],
+            "params": SECTIONS[name],
+            "deps": [str(path) for path in inputs],
+            "outs": [str(path) for path in outputs],
+        }
+        for name, (inputs, outputs) in STAGES.items()
+    }
+    stages["train"]["cmd"].append(f"{sys.executable} $DVC_ROOT/ready/publish.py train")
+    (folder / "ready" / "publish.py").write_text(PUBLISH, encoding="utf-8")
+    YAML().dump({"stages": stages}, folder / "dvc.yaml")
+    (folder / ".gitignore").write_text("/ready/\n/mlruns/\n/data/\n/models/\n/reports/\n", encoding="utf-8")
+    run("git", "init", "--quiet", cwd=folder)
+    run("dvc", "init", "--quiet", cwd=folder)
+    commit(folder, "Pipeline")
+
+
+PUBLISH = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).resolve().parent.parent / "src")!r})
+from pathlib import Path
+from cifar_resnet.params import load_params
+from cifar_resnet.tracking import publish_stage
+publish_stage(sys.argv[1], load_params(Path("params.yaml")))
+"""
+
+
+def commit(folder: Path, message: str) -> None:
+    author = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    run("git", "add", ".", cwd=folder)
+    run("git", *author, "commit", "--quiet", "--message", message, cwd=folder)
+
+
+def run(*command: str, cwd: Path, env: dict[str, str] | None = None) -> str:
+    """What a command prints; its error output is shown if it fails."""
+    words = [sys.executable, "-m", "dvc", *command[1:]] if command[0] == "dvc" else list(command)
+    done = subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
+    return done.stdout

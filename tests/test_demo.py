@@ -1,0 +1,69 @@
+"""`make demo`: all five stages on embedded data, beside the project and not in it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from mlflow import MlflowClient
+from ruamel.yaml import YAML
+
+from cifar_resnet.params import load_params
+from pipeline.demo import overlay
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def test_the_recipe_changes_what_it_names_and_keeps_the_rest_and_the_comments(tmp_path: Path) -> None:
+    recipe = YAML(typ="safe", pure=True).load(PROJECT / "recipes" / "digits.yaml")
+    overlay(PROJECT / "params.yaml", recipe, tmp_path / "params.yaml")
+    before, after = (load_params(folder / "params.yaml").model_dump() for folder in (PROJECT, tmp_path))
+    for section, settings in before.items():
+        assert after[section] == {**settings, **recipe.get(section, {})}
+    assert "# channels after the first layer" in (tmp_path / "params.yaml").read_text(encoding="utf-8")
+
+
+def test_the_demo_runs_all_five_stages_and_leaves_the_project_as_it_was(workspace: Path) -> None:
+    use_recipe(workspace, epochs=2)
+    before = git_status()
+
+    first = demo()
+    assert first.returncode == 0, first.stderr
+    assert git_status() == before
+    assert not [name for name in ("dvc.lock", "data", "models", "reports") if (workspace / name).exists()]
+    reports = workspace / "build" / "demo" / "reports"
+    accuracy = json.loads((reports / "evaluate" / "metrics.json").read_text())["accuracy"]
+    assert f"Test accuracy  {accuracy:.2%}" in first.stdout
+    assert "Report         build/demo/reports/gradcam/index.html" in first.stdout
+    assert (reports / "gradcam" / "index.html").exists()
+    client = MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("demo")
+    assert experiment
+    runs = client.search_runs([experiment.experiment_id])
+    assert [run.data.metrics["evaluate/accuracy"] for run in runs] == [accuracy]
+
+    second = demo()
+    assert "Data and pipelines are up to date." in second.stdout
+    assert second.stdout.splitlines()[-4:] == first.stdout.splitlines()[-4:]
+
+
+def test_a_recipe_that_breaks_a_rule_is_refused_before_any_work(workspace: Path) -> None:
+    use_recipe(workspace, epochs=0)
+    result = demo()
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: build/demo/params.yaml: train.epochs is 0; allowed: a whole number from 1")
+
+
+def use_recipe(workspace: Path, epochs: int) -> None:
+    """A recipe that keeps the workspace's tiny settings."""
+    recipe = {"data": {"dataset": "digits"}, "train": {"epochs": epochs}, "runtime": {"experiment": "demo"}}
+    YAML().dump(recipe, workspace / "recipes" / "digits.yaml")
+
+
+def demo() -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "pipeline.demo"], capture_output=True, text=True)
+
+
+def git_status() -> str:
+    return subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout

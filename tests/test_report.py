@@ -1,0 +1,206 @@
+"""The report page and the stage that makes it; how it behaves in a browser is in test_report_browser.py."""
+
+import base64
+import hashlib
+import inspect
+import io
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluated_digits import write_project
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from cifar_resnet import layout
+from cifar_resnet.data import Images, load_dataset
+from cifar_resnet.evaluation import Evaluation
+from cifar_resnet.history import EpochMetrics
+from cifar_resnet.params import Params
+from cifar_resnet.report import Report, read_predictions
+from pipeline import gradcam_report
+
+HOSTILE = (
+    "</script><script>alert(1)</script>",
+    "\"><img src=x onerror=alert(1)>",
+    "$\\frac{$",
+    "{{ 7 * 7 }}",
+    "</style><b>&amp;",
+    "]]>-->",
+)  # fmt: skip
+
+
+class Page(HTMLParser):
+    """The elements, attributes and text of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.words: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data.strip())
+
+
+def photographs(count: int) -> Images:
+    """Pieces of two photographs, which compress as CIFAR-10's images do."""
+    rng = np.random.default_rng(0)
+    photos = [np.asarray(Image.fromarray(photo).resize((213, 142))) for photo in load_sample_images().images]
+    corners = zip(rng.integers(0, 142 - 32, count), rng.integers(0, 213 - 32, count), strict=True)
+    return np.stack([photos[number % 2][y : y + 32, x : x + 32] for number, (y, x) in enumerate(corners)])
+
+
+def make_report(classes: tuple[str, ...], num_mistakes: int, num_shown: int | None = None) -> Report:
+    """A report of `num_mistakes` wrong predictions and as many right ones."""
+    rng = np.random.default_rng(0)
+    count, shown = 2 * num_mistakes + 10, num_mistakes if num_shown is None else num_shown
+    probabilities = rng.dirichlet(np.full(len(classes), 0.5), count)
+    labels = probabilities.argmax(axis=1)
+    labels[:num_mistakes] = (labels[:num_mistakes] + 1 + np.arange(num_mistakes) % (len(classes) - 1)) % len(classes)
+    evaluation = Evaluation(classes, labels, probabilities)
+    small = rng.random((2 * shown, 8, 8)).astype(np.float32)
+    maps = np.stack([np.asarray(Image.fromarray(one).resize((32, 32))) for one in small] or [np.zeros((32, 32))])
+    return Report(
+        dataset="cifar10",
+        evaluation=evaluation,
+        metrics=evaluation.metrics(15),
+        history=[EpochMetrics(n, 0.1, 2 / n, 1 - 1 / n, 2.2 / n, 1 - 1.1 / n, "test") for n in (2, 3, 4)],
+        settings={
+            "model": {"width": 64},
+            "train": {"epochs": 3, "lr_max": "0.4"},
+            "gradcam": {"method": "layercam", "layer": "layer2"},
+        },
+        calibration_bins=15,
+        map_size_px=8,
+        model_md5="0" * 32,
+        images=photographs(shown) if shown else np.zeros((0, 32, 32, 3), np.uint8),
+        for_predicted=maps[:shown].clip(0, 1).astype(np.float32),
+        for_true=maps[shown : 2 * shown].clip(0, 1).astype(np.float32),
+    )
+
+
+def sheets(html: str) -> list[Image.Image]:
+    """The sprite sheets: images, heat for the predicted and for the true class."""
+    encoded = re.findall(r'url\("data:image/\w+;base64,([^"]+)"\)', html)
+    return [Image.open(io.BytesIO(base64.b64decode(one))) for one in encoded]
+
+
+def tiles(sheet: Image.Image, count: int) -> np.ndarray:
+    pixels = np.asarray(sheet)
+    across = pixels.shape[1] // 32
+    places = (divmod(number, across) for number in range(count))
+    return np.stack([pixels[32 * row : 32 * row + 32, 32 * column : 32 * column + 32] for row, column in places])
+
+
+@pytest.fixture
+def run_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Runs the stage in a project where it is the next one, which is the working directory."""
+    params = write_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    sections = inspect.signature(gradcam_report.run).parameters
+    return partial(gradcam_report.run, *(getattr(params, section) for section in sections))
+
+
+def test_the_page_needs_nothing_beside_itself() -> None:
+    page = Page(make_report(("cat", "dog", "frog"), 5).render())
+    references = [value for name, value in page.attributes if name in ("src", "href", "xlink:href", "srcset", "action")]
+    assert references
+    assert all(value.startswith(("#", "data:")) for value in references)
+    assert "@import" not in "".join(page.words)
+    assert re.findall(r"url\((?!\"data:|#)", "".join(page.words)) == []
+
+
+def test_class_names_cannot_become_markup() -> None:
+    harmless = Page(make_report(tuple("abcdef"), 30).render())
+    hostile = Page(make_report(HOSTILE, 30).render())
+    assert hostile.elements == harmless.elements
+    assert [name for name, _ in hostile.attributes] == [name for name, _ in harmless.attributes]
+    for name in HOSTILE:
+        assert name in hostile.words
+
+
+def test_the_images_in_the_page_are_exact() -> None:
+    report = make_report(("cat", "dog", "frog"), 70)  # three rows of the sheet
+    images, predicted, true = sheets(report.render())
+    np.testing.assert_array_equal(tiles(images.convert("RGB"), 70), report.images)
+    for sheet, maps in ((predicted, report.for_predicted), (true, report.for_true)):
+        alpha = tiles(sheet.convert("RGBA"), 70)[..., 3] / 255
+        np.testing.assert_allclose(alpha, 0.85 * maps, atol=0.016)  # half a step of 32
+
+
+def test_the_same_report_gives_the_same_bytes() -> None:
+    assert make_report(("cat", "dog", "frog"), 5).render() == make_report(("cat", "dog", "frog"), 5).render()
+
+
+def test_a_page_of_2000_images_stays_below_10_mb() -> None:
+    html = make_report(tuple("abcdefghij"), 2000).render()
+    assert Page(html).elements.count("li") >= 2000
+    assert len(html.encode()) < 10_000_000
+
+
+def test_a_network_without_mistakes_gets_a_page_that_says_so() -> None:
+    page = Page(make_report(("cat", "dog", "frog"), 0).render())
+    assert "No mistakes: every test image was classified correctly." in page.words
+    assert "100.00\u202f% right," in page.words
+
+
+def test_a_page_that_leaves_mistakes_out_says_so() -> None:
+    text = " ".join(Page(make_report(("cat", "dog", "frog"), 20, num_shown=8).render()).words)
+    assert "8 most confident of 20" in re.sub(r"\s+", " ", text)
+
+
+def test_the_stage_makes_page_and_picture_and_repeats_bit_for_bit(
+    tiny_params: Params, run_stage: Callable[[], None]
+) -> None:
+    digests = []
+    for _ in range(2):
+        run_stage()
+        outputs = (layout.GRADCAM_PAGE, layout.GRADCAM_PLOT)
+        digests.append([hashlib.sha256(path.read_bytes()).hexdigest() for path in outputs])
+    assert digests[0] == digests[1]
+
+    html = layout.GRADCAM_PAGE.read_text(encoding="utf-8")
+    page = Page(html)
+    assert page.words.count("test image") == tiny_params.gradcam.images
+    assert "0.01235" in page.words, "the learning rate that was found, not the word find"
+    assert hashlib.md5(layout.MODEL.read_bytes()).hexdigest() in page.words
+    dataset = load_dataset(layout.DATA / "digits")
+    evaluation = read_predictions(layout.PREDICTIONS, dataset.classes)
+    np.testing.assert_array_equal(evaluation.labels, dataset.test_labels)
+    shown = evaluation.misclassified[: tiny_params.gradcam.images]
+    np.testing.assert_array_equal(tiles(sheets(html)[0].convert("RGB"), len(shown)), dataset.test_images[shown])
+    with Image.open(layout.GRADCAM_PLOT) as picture:
+        assert min(picture.size) > 400
+
+
+def test_the_stage_gets_by_without_mistakes(
+    run_stage: Callable[[], None],
+) -> None:
+    dataset = load_dataset(layout.DATA / "digits")
+    rows = [f"{index},{label},{label}," for index, label in enumerate(dataset.test_labels)]
+    right = np.eye(10)[dataset.test_labels]
+    header = ",".join(["index", "true", "predicted", *(f"p_{name}" for name in dataset.classes)])
+    lines = [row + ",".join(map(str, values)) for row, values in zip(rows, right, strict=True)]
+    layout.PREDICTIONS.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    run_stage()
+    assert "No mistakes" in layout.GRADCAM_PAGE.read_text(encoding="utf-8")
+
+
+def test_the_wrong_predictions_come_worst_first() -> None:
+    report = make_report(("cat", "dog", "frog"), 40)
+    html = report.render()
+    shown = [int(index) for index in re.findall(r'data-index="(\d+)"', html)]
+    worst = sorted(range(40), key=lambda index: -report.evaluation.confidence[index])
+    assert shown == worst
+    assert replace(report, images=report.images[:3]).render().count("data-index=") == 3

@@ -1,0 +1,244 @@
+"""The report page as people use it: opened from disk in Chromium."""
+
+import inspect
+import io
+import shutil
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from evaluated_digits import write_project
+from PIL import Image
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from test_report import HOSTILE, make_report
+
+from cifar_resnet import layout
+from cifar_resnet.data import load_dataset
+from cifar_resnet.evaluation import Evaluation
+from cifar_resnet.report import read_predictions
+from pipeline import gradcam_report
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no `chromium` on the PATH to open the report with")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        # Root, as in a container, has no sandbox to run Chromium in.
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A report that the stage made of a real network's mistakes: its path, the test images and the predictions."""
+    folder = tmp_path_factory.mktemp("project")
+    params = write_project(folder)
+    params = params.model_copy(update={"gradcam": params.gradcam.model_copy(update={"images": 1000})})
+    with chdir(folder):
+        gradcam_report.run(*(getattr(params, name) for name in inspect.signature(gradcam_report.run).parameters))
+        dataset = load_dataset(layout.DATA / "digits")
+        evaluation = read_predictions(layout.PREDICTIONS, dataset.classes)
+    return SimpleNamespace(page=folder / layout.GRADCAM_PAGE, images=dataset.test_images, evaluation=evaluation)
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A new page that must neither report an error nor ask anything of the network."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    page = context.new_page()
+    troubles: list[str] = []
+    page.on("console", lambda message: troubles.append(message.text))
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("dialog", lambda dialog: troubles.append(dialog.message))
+    page.on("request", lambda request: troubles.append(request.url[:100]) if not is_local(request.url) else None)
+    yield page
+    context.close()
+    assert troubles == []
+
+
+@pytest.fixture
+def report(page: Page, project: SimpleNamespace) -> Page:
+    page.goto(project.page.as_uri())
+    return page
+
+
+def is_local(url: str) -> bool:
+    return url.startswith(("file:", "data:"))
+
+
+def shown(page: Page) -> list[int]:
+    """Numbers of the test images to be seen in the gallery, in their order."""
+    numbers: list[int] = page.locator(".mistake:visible").evaluate_all("all => all.map(one => +one.dataset.index)")
+    return numbers
+
+
+def pixels(tile: Locator) -> np.ndarray:
+    """What a tile looks like on the screen (96, 96, 3)."""
+    tile.scroll_into_view_if_needed()
+    box = tile.bounding_box()
+    assert box
+    clip = {"x": round(box["x"]), "y": round(box["y"]), "width": 96, "height": 96}
+    return np.asarray(Image.open(io.BytesIO(tile.page.screenshot(clip=clip))).convert("RGB"))
+
+
+def most_confused(evaluation: Evaluation) -> tuple[int, int]:
+    mistakes = evaluation.confusion - np.diag(evaluation.confusion.diagonal())
+    true, predicted = np.unravel_index(mistakes.argmax(), mistakes.shape)
+    return int(true), int(predicted)
+
+
+def cell(page: Page, true: int, predicted: int) -> Locator:
+    return page.locator(f".matrix button[data-true='{true}'][data-predicted='{predicted}']")
+
+
+def test_every_mistake_is_there_and_every_picture_is_painted(report: Page, project: SimpleNamespace) -> None:
+    assert shown(report) == project.evaluation.misclassified.tolist()
+    urls = report.evaluate(
+        """() => [...document.querySelector(".mistake").querySelectorAll(".tile")].flatMap(tile =>
+            ["::before", "::after"].map(part => getComputedStyle(tile, part).backgroundImage))
+            .filter(value => value.startsWith("url")).map(value => value.slice(5, -2))"""
+    )
+    assert len(set(urls)) == 3, "images, heat for the predicted and for the true class"
+    loaded = "url => new Promise(done => { const i = new Image(); i.onload = () => done(i.naturalWidth); i.src = url })"
+    for url in urls:
+        assert report.evaluate(loaded, url) == 32 * 32
+
+
+def test_images_are_enlarged_without_blur(report: Page, project: SimpleNamespace) -> None:
+    for index in (shown(report)[0], shown(report)[40], shown(report)[-1]):
+        seen = pixels(report.locator(f".mistake[data-index='{index}'] .tile").first)
+        exact = project.images[index].repeat(3, axis=0).repeat(3, axis=1)
+        inner = (slice(4, -4), slice(4, -4))  # the corners are round
+        np.testing.assert_array_equal(seen[inner], exact[inner])
+
+
+def test_overlays_show_heat_on_grey(report: Page) -> None:
+    for number in (1, 2):
+        seen = pixels(report.locator(".mistake").first.locator(".tile").nth(number)).astype(int)
+        spread = seen.max(axis=2) - seen.min(axis=2)
+        assert spread.max() > 80, "heat is coloured"
+        assert spread.min() < 10, "the rest is grey"
+
+
+def test_a_cell_of_the_confusion_matrix_filters_the_gallery(report: Page, project: SimpleNamespace) -> None:
+    evaluation = project.evaluation
+    true, predicted = most_confused(evaluation)
+    cell(report, true, predicted).click()
+    expected = [
+        index
+        for index in evaluation.misclassified
+        if evaluation.labels[index] == true and evaluation.predicted[index] == predicted
+    ]
+    assert shown(report) == expected
+    assert cell(report, true, predicted).inner_text() == str(len(expected))
+    expect(cell(report, true, predicted)).to_have_attribute("aria-pressed", "true")
+    expect(report.locator("#count")).to_have_text(f"{len(expected)} shown of {len(evaluation.misclassified)}")
+    expect(report.locator("#mistakes-title")).to_be_in_viewport()
+    for mistake in report.locator(".mistake:visible").all():
+        words = mistake.locator("b").all_text_contents()
+        assert words[1:] == [evaluation.classes[predicted], evaluation.classes[true]]
+
+    report.get_by_role("button", name="Show all").click()
+    assert len(shown(report)) == len(evaluation.misclassified)
+    expect(report.get_by_role("button", name="Show all")).to_be_hidden()
+    expect(cell(report, true, predicted)).to_have_attribute("aria-pressed", "false")
+
+
+def test_a_confused_pair_filters_the_gallery_by_keyboard(report: Page, project: SimpleNamespace) -> None:
+    true, predicted = most_confused(project.evaluation)
+    first = report.locator(".pairs button").first
+    first.focus()
+    report.keyboard.press("Enter")
+    expect(report.get_by_label("True class", exact=True)).to_have_value(str(true))
+    expect(report.get_by_label("Predicted as", exact=True)).to_have_value(str(predicted))
+    assert len(shown(report)) == project.evaluation.confusion[true, predicted]
+
+
+def test_a_choice_that_matches_nothing_says_so(report: Page) -> None:
+    report.get_by_label("True class", exact=True).select_option("3")
+    report.get_by_label("Predicted as", exact=True).select_option("3")
+    assert shown(report) == []
+    expect(report.get_by_text("No image here matches.")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("order", "key"),
+    [
+        ("least confident first", lambda evaluation, index: evaluation.confidence[index]),
+        ("least probable true class first", lambda evaluation, index: evaluation.true_probability[index]),
+        ("as in the test set", lambda evaluation, index: index),
+        ("most confident first", lambda evaluation, index: -evaluation.confidence[index]),
+    ],
+)
+def test_the_gallery_sorts(report: Page, project: SimpleNamespace, order: str, key) -> None:
+    report.get_by_label("Sort", exact=True).select_option("as in the test set")
+    report.get_by_label("Sort", exact=True).select_option(order)
+    values = [key(project.evaluation, index) for index in shown(report)]
+    assert values == sorted(values)
+    assert len(values) == len(project.evaluation.misclassified)
+
+
+def test_the_theme_follows_the_system_and_the_button(browser: Browser, project: SimpleNamespace) -> None:
+    with browser.new_context(color_scheme="dark") as context:
+        page = context.new_page()
+        page.goto(project.page.as_uri())
+        background = "getComputedStyle(document.body).backgroundColor"
+        dark = page.evaluate(background)
+        page.get_by_role("button", name="Light").click()
+        light = page.evaluate(background)
+        page.get_by_role("button", name="Dark").click()
+        assert page.evaluate(background) == dark
+    assert brightness(dark) < 60 < 200 < brightness(light)
+
+
+def brightness(colour: str) -> float:
+    """Of a CSS colour such as `rgb(1, 2, 3)`."""
+    return float(np.mean([float(part) for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]))
+
+
+@pytest.mark.parametrize("width", [320, 390, 768])
+def test_nothing_is_cut_off_on_a_narrow_screen(page: Page, project: SimpleNamespace, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(project.page.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_every_picture_and_control_has_a_name(report: Page) -> None:
+    unnamed = report.evaluate(
+        """() => [...document.querySelectorAll("[role=img], button")]
+            .filter(one => !(one.getAttribute("aria-label") || one.textContent).trim()).length"""
+    )
+    assert unnamed == 0
+    assert report.locator("select").evaluate_all("all => all.every(one => one.labels.length === 1)")
+
+
+def test_class_names_stay_text_in_a_browser(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "hostile names.html"
+    file.write_text(make_report(HOSTILE, 30).render(), encoding="utf-8")
+    page.goto(file.as_uri())  # the fixture sees whether a script of theirs has run
+    assert page.get_by_label("True class", exact=True).locator("option").all_inner_texts() == ["any", *HOSTILE]
+    labels = page.locator(".chart").last.locator("text").all_text_contents()
+    assert set(HOSTILE) <= set(labels)
+    assert page.locator("script").count() == 1
+
+
+def test_a_page_of_2000_images_opens_and_filters_quickly(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "large.html"
+    file.write_text(make_report(tuple("abcdefghij"), 2000).render(), encoding="utf-8")
+    page.goto(file.as_uri())
+    seconds = page.evaluate(
+        """async () => {
+            const start = performance.now();
+            document.querySelector(".matrix button").click();
+            await new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+            return (performance.now() - start) / 1000;
+        }"""
+    )
+    assert page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd") < 5000  # 0.5 s on an idle core
+    assert seconds < 2  # 0.1 s on an idle core

@@ -1,0 +1,159 @@
+"""`pipeline.sync` and `pipeline.runs` beside real DVC: clones, caches, lost stores, experiments."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT, TINY, overlay
+from finished_pipeline import commit, run, write_dvc_project, write_outputs
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from cifar_resnet.errors import UserError
+from cifar_resnet.params import load_params
+from cifar_resnet.tracking.publication import FILES
+from cifar_resnet.tracking.store import open_store
+from pipeline import runs, sync
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DVC project after `dvc repro`, committed, of whose stages only train has published."""
+    folder = tmp_path_factory.mktemp("original") / "project"
+    (folder / "ready").mkdir(parents=True)
+    overlay(PROJECT / "params.yaml", TINY, folder / "params.yaml")
+    write_outputs(folder / "ready", load_params(folder / "params.yaml"))
+    write_dvc_project(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        forget_other_projects(patch)
+        run("dvc", "repro", cwd=folder)
+    commit(folder, "Results")
+    return folder
+
+
+@pytest.fixture
+def project(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, as the working directory."""
+    folder = tmp_path / "project"
+    shutil.copytree(original, folder)
+    monkeypatch.chdir(folder)
+    forget_other_projects(monkeypatch)
+    open_store("cifar10-resnet")  # corrects the locations
+    return folder
+
+
+def forget_other_projects(patch: pytest.MonkeyPatch) -> None:
+    for variable in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
+        patch.delenv(variable, raising=False)
+
+
+def runs_in(project: Path) -> list[Run]:
+    client = MlflowClient(f"sqlite:///{project}/mlruns/mlflow.db")
+    return list(client.search_runs([experiment.experiment_id for experiment in client.search_experiments()]))
+
+
+def printed_by_sync(capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    sync.run()
+    return capsys.readouterr().out
+
+
+def test_sync_completes_the_run_that_the_stages_made(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (found,) = runs_in(project)
+    assert printed_by_sync(capsys).startswith("champion of cifar10-resnet is now version 1, 75.00%")
+    (completed,) = runs_in(project)
+    assert completed.info.run_id == found.info.run_id
+    assert "gradcam/index.html" in completed.data.tags[FILES]
+    assert printed_by_sync(capsys) == f"nothing to do: MLflow run {completed.info.run_name} is complete\n"
+
+
+def test_sync_gives_the_run_again_in_a_fresh_clone(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remote, clone = tmp_path / "remote", tmp_path / "clone"
+    run("dvc", "remote", "add", "--default", "storage", str(remote), cwd=project)
+    commit(project, "Remote")
+    run("dvc", "push", cwd=project)
+    run("git", "clone", "--quiet", str(project), str(clone), cwd=tmp_path)
+    monkeypatch.chdir(clone)
+    assert "is missing: run `dvc pull`" in printed_by_sync(capsys)
+    run("dvc", "pull", cwd=clone)
+    environment = {"PYTHONPATH": str(PROJECT), "PATH": os.environ["PATH"]}
+    assert "added 16 files" in run(sys.executable, "-m", "pipeline.sync", cwd=clone, env=environment)
+    monkeypatch.chdir(project)
+    sync.run()
+    (here,), (there,) = runs_in(project), runs_in(clone)
+    assert here.data.metrics == there.data.metrics
+    assert here.data.params == there.data.params
+    assert here.data.tags["state"] == there.data.tags["state"]
+
+
+def test_sync_gives_the_run_again_after_a_restore_from_the_run_cache(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for lost in ("models", "reports"):
+        shutil.rmtree(project / lost)
+    (project / "dvc.lock").unlink()
+    (published,) = runs_in(project)
+    MlflowClient(f"sqlite:///{project}/mlruns/mlflow.db").delete_run(published.info.run_id)
+    assert "is cached - skipping run" in run("dvc", "repro", cwd=project)
+    assert runs_in(project) == []  # no stage ran
+    assert "added 16 files" in printed_by_sync(capsys)
+    assert len(runs_in(project)) == 1
+
+
+def test_settings_that_no_stage_has_run_with_are_not_published(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sync.run()
+    before = runs_in(project)
+    overlay(project / "params.yaml", {"evaluate": {"calibration_bins": 7}}, project / "params.yaml")
+    printed = printed_by_sync(capsys)
+    assert "evaluate ran with evaluate.calibration_bins 15, params.yaml has 7: run `dvc repro`" in printed
+    assert len(runs_in(project)) == len(before)
+
+
+def test_an_evaluation_of_other_weights_is_not_published(project: Path) -> None:
+    sync.run()
+    write_outputs(project / "ready", load_params(project / "params.yaml"), seed=5)
+    run("dvc", "repro", "--force", "--single-item", "train", cwd=project)
+    sync.run()
+    newest = max(runs_in(project), key=lambda found: found.info.start_time)
+    assert "epoch/train_loss" in newest.data.metrics
+    assert "evaluate/accuracy" not in newest.data.metrics
+
+
+def commit_id(revision: str) -> str:
+    return subprocess.check_output(["git", "rev-parse", revision], text=True).strip()
+
+
+def test_a_dvc_experiment_and_its_run_lead_to_each_other(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("dvc", "exp", "run", "--temp", "--name", "brave-fox", "-S", "train.seed=1", cwd=project)
+    (found,) = [found for found in runs_in(project) if found.data.params["train.seed"] == "1"]
+    assert found.data.tags["dvc_experiment"] == "brave-fox"
+    assert found.data.tags["dvc_baseline"] == commit_id("HEAD")
+
+    capsys.readouterr()
+    commit_of_dvc = run("git", "for-each-ref", "--format=%(objectname)", "refs/exps", cwd=project).split()[0]
+    for word in ("brave-fox", found.info.run_id, found.info.run_name, commit_of_dvc):
+        runs.print_runs(word)
+        printed = capsys.readouterr().out
+        assert f"identifier  {found.info.run_id}\n" in printed
+        assert "DVC experiment brave-fox on" in printed
+        assert "recorded in DVC experiment brave-fox" in printed
+
+
+def test_a_commit_and_its_run_lead_to_each_other(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sync.run()
+    (found,) = runs_in(project)
+    runs.print_runs("HEAD")
+    printed = capsys.readouterr().out
+    assert found.info.run_id in printed
+    assert f"recorded in commit {commit_id('HEAD')[:7]} Results" in printed
+    runs.print_table()
+    assert f"{found.info.run_name}  FINISHED  75.00%" in capsys.readouterr().out
+    with pytest.raises(UserError, match="'nonsense' is no run"):
+        runs.print_runs("nonsense")

@@ -1,0 +1,132 @@
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from contextlib import suppress
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import pytest
+from finished_pipeline import epochs
+from mlflow.entities import Run
+
+from cifar_resnet.errors import UserError
+from cifar_resnet.params import Params
+from cifar_resnet.tracking import live_training
+from cifar_resnet.tracking.runs import close_dead_runs
+from cifar_resnet.tracking.source import process_tags
+from cifar_resnet.tracking.store import open_store
+from pipeline.stage import _exit_in_order
+
+fork = multiprocessing.get_context("fork")
+
+
+def only_run(params: Params) -> Run:
+    store = open_store(params.runtime.experiment)
+    (run,) = store.client.search_runs([store.experiment_id])
+    return run
+
+
+def curve(params: Params, name: str) -> list[tuple[int, float]]:
+    store = open_store(params.runtime.experiment)
+    history = store.client.get_metric_history(only_run(params).info.run_id, name)
+    return [(metric.step, metric.value) for metric in history]
+
+
+def test_a_training_can_be_followed_while_it_lasts(project: Path, tiny_params: Params) -> None:
+    with live_training(tiny_params, []) as live:
+        live.log_epoch(epochs(1)[0])
+        run = only_run(tiny_params)
+        assert run.info.status == "RUNNING"
+        assert run.data.params["train.epochs"] == "2"
+        assert run.data.metrics["epoch/train_loss"] == 2.0
+        assert run.data.tags.items() >= process_tags().items()
+        assert {"torch", "python", "device", "training"} <= run.data.tags.keys()
+    assert only_run(tiny_params).info.status == "FINISHED"
+
+
+def test_the_git_commit_and_dvc_experiment_are_noted(
+    workspace: Path, tiny_params: Params, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(empty_store, workspace / "mlruns" / "mlflow.db")
+    monkeypatch.setenv("DVC_EXP_NAME", "brave-fox")
+    with live_training(tiny_params, []):
+        pass
+    tags = only_run(tiny_params).data.tags
+    assert len(tags["mlflow.source.git.commit"]) == 40
+    assert (tags["git_dirty"], tags["dvc_experiment"]) == ("false", "brave-fox")
+
+
+def test_a_resumed_training_goes_on_in_its_run_and_logs_no_step_twice(project: Path, tiny_params: Params) -> None:
+    first, second, third = epochs(3)
+    with suppress(KeyboardInterrupt), live_training(tiny_params, []) as live:
+        live.log_epoch(first)
+        live.log_epoch(second)
+        raise KeyboardInterrupt
+    interrupted = only_run(tiny_params)
+    assert interrupted.info.status == "KILLED"
+    with live_training(tiny_params, [first]) as live:  # the last checkpoint was older than the last epoch logged
+        live.log_epoch(second)
+        live.log_epoch(third)
+    assert only_run(tiny_params).info.run_id == interrupted.info.run_id
+    assert curve(tiny_params, "epoch/test_loss") == [(1, 2.1), (2, 2.1 / 2), (3, 2.1 / 3)]
+
+
+def test_a_training_that_starts_over_replaces_its_unfinished_run(project: Path, tiny_params: Params) -> None:
+    with pytest.raises(ValueError, match="out of memory"), live_training(tiny_params, []):
+        raise ValueError("out of memory")
+    failed = only_run(tiny_params)
+    assert failed.info.status == "FAILED"
+    with live_training(tiny_params, []):
+        assert only_run(tiny_params).info.run_id != failed.info.run_id
+
+
+def train_until_stopped(params: Params, logged: Event) -> None:
+    signal.signal(signal.SIGTERM, _exit_in_order)  # as every stage does
+    with live_training(params, []) as live:
+        live.log_epoch(epochs(1)[0])
+        logged.set()
+        time.sleep(60)
+
+
+@pytest.mark.parametrize(
+    ("number", "status_left"), [(signal.SIGTERM, "KILLED"), (signal.SIGINT, "KILLED"), (signal.SIGKILL, "RUNNING")]
+)
+def test_however_a_training_is_killed_its_run_is_closed(
+    number: signal.Signals, status_left: str, project: Path, tiny_params: Params
+) -> None:
+    logged = fork.Event()
+    process = fork.Process(target=train_until_stopped, args=(tiny_params, logged))
+    process.start()
+    assert logged.wait(30)
+    store = open_store(tiny_params.runtime.experiment)
+    assert close_dead_runs(store) == []  # it is alive
+    assert process.pid
+    os.kill(process.pid, number)
+    process.join()
+    assert only_run(tiny_params).info.status == status_left
+    close_dead_runs(store)
+    assert only_run(tiny_params).info.status == "KILLED"
+
+
+def test_a_store_that_breaks_costs_one_line_and_no_epoch(
+    project: Path, tiny_params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with live_training(tiny_params, []) as live:
+        live.log_epoch(epochs(1)[0])
+        for table in Path("mlruns").glob("mlflow.db*"):
+            table.write_bytes(b"")
+        for epoch in epochs(3):
+            live.log_epoch(epoch)
+    warning = capsys.readouterr().err
+    assert warning.count("\n") == 1
+    assert "pipeline.sync" in warning
+
+
+def test_an_address_that_cannot_be_is_refused_before_the_training(
+    project: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "mlruns")
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI"), live_training(tiny_params, []):
+        pytest.fail("trained")

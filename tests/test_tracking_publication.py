@@ -1,0 +1,224 @@
+import json
+import sqlite3
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import torch
+from conftest import TINY, overlay
+from finished_pipeline import epochs, write_json, write_metrics, write_outputs
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from cifar_resnet import layout
+from cifar_resnet.model import ResNet, ServedModel, load_weights
+from cifar_resnet.params import Params, load_params
+from cifar_resnet.tracking import live_training, publish
+from cifar_resnet.tracking.store import open_store
+from cifar_resnet.tracking.workspace import OUTPUTS
+
+ALL = frozenset(OUTPUTS)  # as if every stage had just run
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def with_settings(folder: Path, **changes: dict[str, object]) -> Params:
+    """The tiny settings with others laid over them."""
+    overlay(PROJECT / "params.yaml", TINY, folder / "params.yaml")
+    overlay(folder / "params.yaml", changes, folder / "params.yaml")
+    return load_params(folder / "params.yaml")
+
+
+def active_runs(params: Params) -> list[Run]:
+    store = open_store(params.runtime.experiment)
+    return list(store.client.search_runs([store.experiment_id]))
+
+
+def published_run(params: Params) -> Run:
+    (run,) = active_runs(params)
+    return run
+
+
+def client() -> MlflowClient:
+    return MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db")
+
+
+def champion(params: Params) -> str:
+    return str(client().get_model_version_by_alias(params.runtime.registered_model, "champion").version)
+
+
+def database_dump() -> list[str]:
+    return list(sqlite3.connect("mlruns/mlflow.db").iterdump())
+
+
+def test_a_run_holds_settings_curves_figures_files_data_set_and_model(project: Path, tiny_params: Params) -> None:
+    publication = publish(tiny_params, ALL)
+    run = published_run(tiny_params)
+    assert publication.run_id == run.info.run_id
+    assert run.info.run_name == f"digits-2ep-75.00-{run.data.tags['state'][:8]}"
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.batch_size"] == "128"
+    assert not any(name.startswith("runtime.") or name == "data.sources" for name in run.data.params)
+
+    curve = client().get_metric_history(run.info.run_id, "epoch/test_accuracy")
+    assert [(point.step, point.value) for point in curve] == [(1, 0.4), (2, 0.7)]
+    sweep = client().get_metric_history(run.info.run_id, "lr_find/smoothed_loss")
+    assert [(point.step, point.value) for point in sweep] == [(0, 2.3), (1, 2.2), (2, 2.0)]
+    assert run.data.metrics["evaluate/accuracy"] == run.data.metrics["per_class_accuracy/7"] == 0.75
+    assert run.data.metrics["lr_find/suggestion/minimum_10"] == 0.2
+
+    for path in (layout.GRADCAM_PAGE, layout.MISCLASSIFIED, layout.CONFUSION_PLOT, layout.LR_CURVE):
+        stored = client().download_artifacts(run.info.run_id, path.relative_to(layout.REPORTS).as_posix())
+        assert Path(stored).read_bytes() == path.read_bytes()
+    assert "75.00% test accuracy" in run.data.tags["mlflow.note.content"]
+
+
+def test_the_registered_model_takes_raw_images_and_answers_as_the_weights_do(
+    project: Path, tiny_params: Params
+) -> None:
+    publish(tiny_params, ALL)
+    images = np.load("data/digits/test_images.npy")
+    served = mlflow.pyfunc.load_model(f"models:/{tiny_params.runtime.registered_model}@champion")
+    net = ResNet(10, tiny_params.model.width, tiny_params.model.logit_scale, (0.4, 0.5, 0.6), (0.2, 0.2, 0.2))
+    with torch.inference_mode():
+        expected = ServedModel(load_weights(net, layout.MODEL))(torch.from_numpy(images))
+    np.testing.assert_allclose(served.predict(images), expected, atol=1e-6)
+    model = client().get_logged_model(served.model_id)
+    requirements = (Path(model.artifact_location.removeprefix("file://")) / "requirements.txt").read_text()
+    assert f"torch=={torch.__version__.partition('+')[0]}" in requirements.splitlines()
+
+
+def test_publishing_again_changes_nothing_at_all(project: Path, tiny_params: Params) -> None:
+    publish(tiny_params, ALL)
+    before = database_dump()
+    assert publish(tiny_params, ALL).actions == ()
+    assert database_dump() == before
+
+
+def test_stages_complete_one_run_between_them(project: Path, tiny_params: Params) -> None:
+    with live_training(tiny_params, []) as live:
+        for epoch in epochs(2):
+            live.log_epoch(epoch)
+    followed = published_run(tiny_params)
+    publish(tiny_params, frozenset({"train"}))
+    assert published_run(tiny_params).data.metrics.keys() == followed.data.metrics.keys() | {"lr_min", "lr_max"}
+    publish(tiny_params, frozenset({"lr_find", "train", "evaluate"}))
+    publish(tiny_params, ALL)
+    run = published_run(tiny_params)
+    assert run.info.run_id == followed.info.run_id
+    assert len(client().get_metric_history(run.info.run_id, "epoch/train_loss")) == 2
+    assert {"evaluate/accuracy", "lr_find/loss"} <= run.data.metrics.keys()
+
+
+def test_a_forced_repetition_leaves_no_second_run(project: Path, tiny_params: Params) -> None:
+    first = publish(tiny_params, ALL)
+    with live_training(tiny_params, []) as live:
+        live.log_epoch(epochs(1)[0])
+        assert len(active_runs(tiny_params)) == 2
+    repetition = publish(tiny_params, frozenset({"train"}))
+    assert published_run(tiny_params).info.run_id == first.run_id == repetition.run_id
+    assert "repeats" in repetition.actions[0]
+
+
+def test_other_figures_for_the_same_state_replace_its_run(project: Path, tiny_params: Params) -> None:
+    first = publish(tiny_params, ALL)
+    write_metrics(project, accuracy=0.5)
+    second = publish(tiny_params, ALL)
+    run = published_run(tiny_params)
+    assert run.info.run_id == second.run_id != first.run_id
+    assert [metric.value for metric in client().get_metric_history(run.info.run_id, "evaluate/accuracy")] == [0.5]
+
+
+def test_a_changed_file_or_a_lost_one_is_published_again(project: Path, tiny_params: Params) -> None:
+    publish(tiny_params, ALL)
+    layout.GRADCAM_PAGE.write_text("<!doctype html><title>Better</title>")
+    (lost,) = Path("mlruns/artifacts").rglob("misclassified.png")
+    lost.unlink()
+    publication = publish(tiny_params, ALL)
+    assert publication.actions == ("added 2 files",)
+    assert publication.run_id
+    assert "Better" in Path(client().download_artifacts(publication.run_id, "gradcam/index.html")).read_text()
+    assert lost.is_file()
+
+
+def test_a_workspace_with_fewer_results_takes_nothing_from_the_run(project: Path, tiny_params: Params) -> None:
+    publish(tiny_params, ALL)
+    complete = published_run(tiny_params)
+    publish(tiny_params, frozenset({"lr_find", "train"}))
+    run = published_run(tiny_params)
+    assert run.info.run_name == complete.info.run_name
+    assert run.data.metrics == complete.data.metrics
+    assert run.data.tags["mlflow.note.content"] == complete.data.tags["mlflow.note.content"]
+
+
+def test_a_change_to_evaluation_alone_is_a_new_run_of_the_same_model(project: Path, tiny_params: Params) -> None:
+    publish(tiny_params, ALL)
+    other = with_settings(project, evaluate={"calibration_bins": 7})
+    publish(other, ALL)
+    first, second = active_runs(other)
+    assert {first.data.params["evaluate.calibration_bins"], second.data.params["evaluate.calibration_bins"]} == {
+        "7", "15",
+    }  # fmt: skip
+    assert first.outputs
+    assert second.outputs
+    assert first.outputs.model_outputs == second.outputs.model_outputs
+    assert champion(tiny_params) == "1"
+    assert len(client().search_model_versions()) == 1
+
+
+def test_settings_that_shape_no_result_make_no_new_run(project: Path, tiny_params: Params) -> None:
+    publish(tiny_params, ALL)
+    other = with_settings(project, runtime={"checkpoint_steps": 7}, data={"sources": ["elsewhere"]})
+    assert publish(other, ALL).actions == ()
+
+
+def test_champion_is_the_most_accurate_and_of_equals_the_oldest(project: Path, tiny_params: Params) -> None:
+    holders = []
+    for seed, accuracy in enumerate([0.75, 0.7, 0.9, 0.9, 0.89]):
+        write_outputs(project, tiny_params, accuracy, seed)
+        publish(with_settings(project, train={"seed": seed}), ALL)
+        holders.append(champion(tiny_params))
+    assert holders == ["1", "1", "3", "3", "3"]
+
+
+def test_a_model_of_another_data_set_is_no_rival(project: Path, tiny_params: Params) -> None:
+    publish(tiny_params, ALL)
+    client().set_model_version_tag(tiny_params.runtime.registered_model, "1", "dataset", "cifar10")
+    write_outputs(project, tiny_params, accuracy=0.99, seed=1)
+    publish(with_settings(project, train={"seed": 1}), ALL)
+    assert champion(tiny_params) == "1"
+
+
+def test_a_model_that_was_left_half_logged_is_logged_anew(project: Path, tiny_params: Params) -> None:
+    store = open_store(tiny_params.runtime.experiment)
+    publish(tiny_params, ALL)
+    (model,) = store.client.search_logged_models([store.experiment_id])
+    store.client.finalize_logged_model(model.model_id, "FAILED")
+    publish(tiny_params, ALL)
+    (anew,) = store.client.search_logged_models([store.experiment_id])
+    assert anew.model_id != model.model_id
+    assert anew.status == "READY"
+
+
+def test_without_the_data_set_all_but_the_model_is_published(project: Path, tiny_params: Params) -> None:
+    (project / "data" / "digits" / "dataset.json").unlink()
+    publication = publish(tiny_params, ALL)
+    assert any("the model is not published" in action for action in publication.actions)
+    assert published_run(tiny_params).data.metrics["evaluate/accuracy"] == 0.75
+
+
+def test_every_report_in_dvc_yaml_is_published(project: Path) -> None:
+    from ruamel.yaml import YAML
+
+    stages = YAML(typ="safe").load(PROJECT / "dvc.yaml")["stages"]
+    entries = [
+        entry for stage in stages.values() for key in ("outs", "metrics", "plots") for entry in stage.get(key, [])
+    ]
+    tracked = {entry if isinstance(entry, str) else next(iter(entry)) for entry in entries}
+    shown = {path.as_posix() for paths in OUTPUTS.values() for path in paths}
+    assert {path for path in tracked if not path.startswith("data/")} == shown
+
+
+def test_infinite_values_of_the_sweep_are_left_out(project: Path, tiny_params: Params) -> None:
+    write_json(layout.LR_FOUND, json.loads(layout.LR_FOUND.read_text()) | {"suggestions": {"valley": float("nan")}})
+    publish(tiny_params, ALL)
+    assert "lr_find/suggestion/valley" not in published_run(tiny_params).data.metrics
