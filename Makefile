@@ -37,11 +37,11 @@ ui: $(RUNTIME) ## the runs in MLflow, on http://127.0.0.1:5000 or MLFLOW_PORT
 
 .venv/bin/pip:
 	@for python in python3.11 python3.12 python3.13 python3; do \
-		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+		if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
 			echo "Creating .venv with $$($$python --version)"; exec $$python -m venv --clear .venv; \
 		fi; \
 	done; \
-	echo "error: Python 3.11 or newer is needed, as python3.11 or python3 on the PATH" >&2; exit 1
+	echo "error: Python 3.11, 3.12 or 3.13 is needed, as python3.11 or python3 on the PATH" >&2; exit 1
 
 $(RUNTIME): requirements.txt | .venv/bin/pip
 	$(PYTHON) -m pip install -r requirements.txt

@@ -58,7 +58,7 @@ def require_data_set(dataset: str) -> None:
         UserError: it was trained on another.
     """
     lock = Path("dvc.lock")
-    stages = YAML(typ="safe", pure=True).load(lock)["stages"] if lock.exists() else {}
+    stages = (YAML(typ="safe", pure=True).load(lock) or {}).get("stages", {}) if lock.exists() else {}
     trained_on = stages.get("train", {}).get("params", {}).get(layout.PARAMS.name, {}).get("data.dataset", dataset)
     if trained_on != dataset:
         raise UserError(
@@ -76,7 +76,10 @@ def as_table(predictions: Sequence[Prediction]) -> str:
 
 def write_overlays(paths: Sequence[Path], pictures: np.ndarray, folder: Path) -> None:
     """Write a PNG per image, numbered since images from different folders may share a name."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--gradcam {folder}: {error.strerror}; give a folder to write to") from None
     for number, (path, picture) in enumerate(zip(paths, pictures, strict=True), start=1):
         image = Image.fromarray(picture)
         size = (ENLARGEMENT * image.width, ENLARGEMENT * image.height)

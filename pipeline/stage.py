@@ -1,5 +1,6 @@
 """How stages and commands start and end: settings in, results published, one line for what the user can mend."""
 
+import errno
 import inspect
 import os
 import signal
@@ -12,6 +13,7 @@ from cifar_resnet import layout
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import load_params
 
+CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
 PUBLISHED = {"train", "evaluate", "gradcam_report"}  # stages whose results belong to an MLflow run
 
 
@@ -28,8 +30,12 @@ def main(run: Callable[..., None]) -> None:
             publish_stage(stage, params)
     except UserError as error:
         sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
+        sys.exit(f"error: cannot write {error.filename or 'a file'}: {error.strerror}; make room or mend the folder")
     except KeyboardInterrupt:
-        sys.exit("interrupted: call `dvc repro` again to go on")
+        sys.exit("interrupted: call it again to go on")
 
 
 def _exit_in_order(signal_number: int, frame: FrameType | None) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -43,7 +44,7 @@ def run(
     training_data = make_training_data(dataset, data, augment)
     rates = choose_rates(train)
     state = start_training(dataset, model, train, train.seed, resolved)
-    facts = {"rates": vars(rates), "compute": str(resolved)}
+    facts = {"stage": Path(__file__).read_text(encoding="utf-8"), "rates": vars(rates), "compute": str(resolved)}
     checkpoint = Checkpoint(training_key([data, augment, model, train], layout.DATA / data.dataset, facts))
     epochs = partial(fit, state, training_data, train, rates, resolved, num_workers(runtime, resolved))
     if resolved.rank > 0:  # the first process speaks and writes for all

@@ -4,7 +4,7 @@ import os
 import sys
 
 from cifar_resnet.params import RuntimeParams
-from cifar_resnet.tracking.store import open_store
+from cifar_resnet.tracking.store import open_store, without_password
 from pipeline.stage import main
 
 
@@ -14,15 +14,18 @@ def run(runtime: RuntimeParams) -> None:
     Raises:
         UserError: the store cannot be used.
     """
-    uri = open_store(runtime.experiment).uri
+    store = open_store(runtime.experiment)
+    uri = store.uri
     if uri.startswith(("http://", "https://")):
-        print(f"the runs are on {uri}")
+        print(f"the runs are on {without_password(uri)}")
         return
     port = os.environ.get("MLFLOW_PORT", "5000")
     address = ["--host", "127.0.0.1", "--port", port, "--workers", "1", "--backend-store-uri", uri]
     # MLflow would also start eight processes, of 230 MB each, for background jobs of which this project has none.
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    print(f"MLflow on http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning (Ctrl-C ends it)", flush=True)
+    # From its own start page MLflow leads to an empty view for traces of language models.
+    page = f"#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
+    print(f"MLflow on http://127.0.0.1:{port}/{page} (Ctrl-C ends it)", flush=True)
     os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", *address], environment)
 
 

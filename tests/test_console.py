@@ -9,8 +9,9 @@ from contextlib import suppress
 import pytest
 import torch
 
+from cifar_resnet import console
 from cifar_resnet.compute import prepare_compute
-from cifar_resnet.console import TrainingConsole
+from cifar_resnet.console import TrainingConsole, progress
 from cifar_resnet.data import make_digits
 from cifar_resnet.history import EpochMetrics
 from cifar_resnet.params import Params
@@ -27,11 +28,11 @@ def show_an_epoch(tiny_params: Params) -> Callable[[int], None]:
     state: TrainingState = start_training(make_digits(0), tiny_params.model, tiny_params.train, 0, compute)
 
     def show(steps_done: int) -> None:
-        console = TrainingConsole(state, num_held_out=16)
+        shown = TrainingConsole(state, num_held_out=16)
         for state.step in range(steps_done + 1, NUM_STEPS + 1):
             state.totals += torch.tensor([4.0, 6, 8])
-            console.after_step(torch.tensor(0.5), NUM_STEPS)
-        console.after_epoch(METRICS)
+            shown.after_step(torch.tensor(0.5), NUM_STEPS)
+        shown.after_epoch(METRICS)
 
     return show
 
@@ -46,6 +47,16 @@ def test_a_log_file_gets_plain_lines(
     assert re.fullmatch(r"Loss=0\.5000 Batch_id=2 Accuracy=75\.00: 3/3 \[00:00, 0\.\d\ds/it\]", result)
     assert test_set == "Test set: Average loss: 0.1235, Accuracy: 14/16 (87.50%)"
     assert empty == ""
+
+
+def test_short_work_leaves_no_line_in_a_log_file_and_long_work_some(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert list(progress("abc", 3, "work")) == ["a", "b", "c"]
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(console, "LINE_SECONDS", 0)
+    assert list(progress("abc", 3, "work")) == ["a", "b", "c"]
+    assert capsys.readouterr().out == "work: 1/3\nwork: 2/3\nwork: 3/3\n"
 
 
 def test_a_terminal_gets_a_bar_that_grows(

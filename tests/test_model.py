@@ -98,7 +98,7 @@ def test_missing_weights_are_refused_with_both_ways_to_get_them(tmp_path: Path) 
     assert line.endswith("is missing: train it with `dvc repro train`, or fetch it with `dvc pull`")
 
 
-@pytest.mark.parametrize("kept", [1, 100, 50_000, -1])
+@pytest.mark.parametrize("kept", [0, 1, 100, 50_000, -1])
 def test_weights_that_were_cut_short_are_refused(tmp_path: Path, kept: int) -> None:
     torch.save(network().state_dict(), tmp_path / "model.pt")
     whole = (tmp_path / "model.pt").read_bytes()

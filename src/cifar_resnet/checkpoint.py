@@ -6,7 +6,8 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cifar_resnet.errors import UserError
 from cifar_resnet.layout import CHECKPOINTS
 
 KEPT = 3  # checkpoints of other trainings, of 80 MB each, that may yet be gone on with
+PACKAGES = ("albumentations", "numpy", "torch")
 OBSERVERS = (
     "cifar_resnet.console",
     "cifar_resnet.plots",
@@ -31,10 +33,10 @@ def project_root() -> Path:
 
 
 def training_key(sections: list[BaseModel], data: Path, facts: dict[str, Any]) -> str:
-    """A hash of all that shapes a training: parameters, data files, the project's own code, PyTorch, and `facts`."""
+    """A hash of all that shapes a training: parameters, data, the library's code, the packages, and `facts`."""
     digest = hashlib.sha256()
     content = [section.model_dump(mode="json", exclude={"sources"}) for section in sections]  # any source, same data
-    digest.update(json.dumps([content, facts, torch.__version__], sort_keys=True).encode())
+    digest.update(json.dumps([content, facts, [version(name) for name in PACKAGES]], sort_keys=True).encode())
     for path in [*sorted(data.iterdir()), *_code()]:
         digest.update(path.name.encode())
         with path.open("rb") as file:
@@ -109,20 +111,23 @@ class Checkpoint:
 
     def finish(self, model: Path) -> None:
         """Note the outcome. The state stays until DVC has recorded it, since a kill may come before that."""
-        self.finished.write_text(hashlib.md5(model.read_bytes(), usedforsecurity=False).hexdigest())
+        new = self.finished.with_suffix(".new")
+        new.write_text(hashlib.md5(model.read_bytes(), usedforsecurity=False).hexdigest())
+        new.replace(self.finished)
 
     def remove_old(self) -> None:
         """Delete what is of no more use.
 
         That is the state of a training that was finished and recorded in dvc.lock (it is asked for anew), and those of
-        other trainings that were given up: all but the KEPT that were last written.
+        other trainings that no process goes on with: all but the KEPT that were last written.
         """
         if self.finished.exists() and self.finished.read_text() in _text(Path("dvc.lock")):
             self.finished.unlink()
-            self.path.unlink()
-        others = [path.parent for path in self.folder.parent.glob("*/state.pt") if path != self.path]
-        for folder in sorted(others, key=lambda folder: -(folder / "state.pt").stat().st_mtime)[KEPT:]:
-            shutil.rmtree(folder, ignore_errors=True)
+            self.path.unlink(missing_ok=True)
+        others = [path for path in self.folder.parent.glob("*/state.pt") if path != self.path]
+        for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT:]:
+            with suppress(Timeout), FileLock(path.with_name("training.lock"), timeout=0):
+                shutil.rmtree(path.parent, ignore_errors=True)
 
 
 def _text(path: Path) -> str:

@@ -94,7 +94,7 @@ class SyncBatchNormCPU(nn.BatchNorm2d):
         local = torch.cat([x.sum(dim=(0, 2, 3)), x.square().sum(dim=(0, 2, 3)), count])
         sums, squares, total = SumOverProcesses.apply(local).split([self.num_features, self.num_features, 1])
         mean = sums / total
-        variance = squares / total - mean.square()
+        variance = (squares / total - mean.square()).clamp_min(0)  # rounding may take it below
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.momentum is not None

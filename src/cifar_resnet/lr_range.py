@@ -52,8 +52,15 @@ class FoundRates:
 
 
 def read_found_rates(path: Path) -> FoundRates:
-    """Read what `FoundRates.write_json` wrote."""
-    return FoundRates(**json.loads(path.read_text(encoding="utf-8")))
+    """Read what `FoundRates.write_json` wrote.
+
+    Raises:
+        UserError: it has not been written yet.
+    """
+    try:
+        return FoundRates(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run `dvc repro lr_find`") from None
 
 
 def sweep(
@@ -94,14 +101,14 @@ def find_rates(sweep: LRSweep, rule: str) -> FoundRates:
     if losses.argmin() == 0 or fall < 0.01 * losses.min():
         raise UserError(
             f"the loss did not fall between the learning rates {lrs[0]:.3g} and {lrs[-1]:.3g}: widen the range from "
-            "lr_find.start_lr to lr_find.end_lr, or give train.lr_min and train.lr_max as numbers"
+            "lr_find.start_lr to lr_find.end_lr"
         )
     suggestions = {name: suggest(lrs, losses) for name, suggest in RULES.items()}
     lr_min, lr_max = suggestions["descent_start"], suggestions[rule]
     if lr_min >= lr_max:
         raise UserError(
             f"rule {rule} suggests lr_max {lr_max:.3g}, which is not above lr_min {lr_min:.3g}: choose another "
-            "lr_find.rule, or give train.lr_min and train.lr_max as numbers"
+            "lr_find.rule"
         )
     return FoundRates(lr_min, lr_max, rule, suggestions)
 

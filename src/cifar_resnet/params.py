@@ -117,7 +117,7 @@ class RuntimeParams(Section):
     workers: Auto | Annotated[int, Field(ge=0, le=256)] = Field(description="Loader processes.")
     checkpoint_steps: int = Field(ge=1, description="Training steps between checkpoints.")
     experiment: str = Field(min_length=1, description="MLflow experiment.")
-    registered_model: str = Field(min_length=1, pattern=r"^[^/:]+$", description="MLflow registered model.")
+    registered_model: str = Field(min_length=1, pattern=r"^[^/:\"]+$", description="MLflow registered model.")
 
 
 class Params(Section):
@@ -172,6 +172,8 @@ def _describe(detail: dict[str, Any]) -> str:
         return f"{key}: {detail['ctx']['error']}"
     if detail["type"] == "missing":
         return f"{key} is missing; allowed: {_allowed(location)}"
+    if detail["type"] == "invalid_key":
+        return f"{key} is not a setting; names are texts"
     if detail["type"] == "extra_forbidden":
         section = Params.model_fields.get(location[0])
         known: Any = section.annotation.model_fields if len(location) > 1 and section and section.annotation else None

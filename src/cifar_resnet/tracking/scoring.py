@@ -4,12 +4,15 @@ The signature leaves the input to the checks here: MLflow would make it uint8 it
 7 without a word. Someone who sends images scaled to 0..1 must hear of it.
 """
 
+from typing import Any
+
 import mlflow.pytorch
 import numpy as np
 import torch
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 IMAGE_SHAPE = (32, 32, 3)
 
@@ -18,7 +21,9 @@ class ImageClassifier(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         self.network = mlflow.pytorch.load_model(context.artifacts["network"])
 
-    def predict(self, context: PythonModelContext, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG002, E501
+    def predict(
+        self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None
+    ) -> np.ndarray:
         """Images (N, 32, 32, 3), whole numbers 0 to 255, to probabilities (N, num_classes) float32.
 
         Raises:
@@ -26,7 +31,8 @@ class ImageClassifier(PythonModel):
         """
         images = torch.from_numpy(to_uint8(model_input))
         with torch.inference_mode():
-            return self.network(images).numpy()
+            probabilities: np.ndarray = self.network(images).numpy()
+        return probabilities
 
 
 def to_uint8(images: object) -> np.ndarray:
@@ -36,7 +42,7 @@ def to_uint8(images: object) -> np.ndarray:
         MlflowException: they are not.
     """
     if not isinstance(images, np.ndarray):
-        raise refusal(f"a {type(images).__name__}; send them as `inputs`")
+        raise refusal(f"a {type(images).__name__}")
     if images.ndim != 4 or images.shape[1:] != IMAGE_SHAPE or not len(images):
         raise refusal(f"an array of shape {images.shape}")
     if not np.issubdtype(images.dtype, np.integer):
@@ -48,9 +54,8 @@ def to_uint8(images: object) -> np.ndarray:
 
 def refusal(found: str) -> MlflowException:
     """The error for an input that is not images."""
-    return MlflowException.invalid_parameter_value(
-        f"images must be whole numbers from 0 to 255 of shape (N, 32, 32, 3), height, width, RGB; this is {found}"
-    )
+    expected = "whole numbers from 0 to 255 of shape (N, 32, 32, 3): images, height, width, RGB"
+    return MlflowException(f"expected {expected}; this is {found}", INVALID_PARAMETER_VALUE)
 
 
 set_model(ImageClassifier())

@@ -44,7 +44,7 @@ def machine_tags(device: str) -> dict[str, str]:
 
     on_gpu = device != "cpu" and torch.cuda.is_available()
     return {
-        "mlflow.user": getpass.getuser(),
+        "mlflow.user": _user(),
         "mlflow.source.name": "dvc.yaml",
         HOST: socket.gethostname(),
         "device": torch.cuda.get_device_name() if on_gpu else f"cpu ({platform.machine()})",
@@ -73,3 +73,11 @@ def is_dead(tags: dict[str, str]) -> bool:
     except psutil.NoSuchProcess:
         return True
     return abs(started - float(tags[PID_STARTED])) > 2  # seconds; the clock may have been set meanwhile
+
+
+def _user() -> str:
+    """The user's name; in a container the user may have only a number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

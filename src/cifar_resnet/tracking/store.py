@@ -2,11 +2,12 @@
 
 In order: `MLFLOW_TRACKING_URI` if not empty, then `mlruns/mlflow.db` in the main project (`DVC_ROOT`, which DVC sets
 for stages: a queued or temporary experiment runs in a folder that DVC deletes afterwards), then in this project.
-Artifacts are kept beside an SQLite database, and with any other store wherever its server says.
+Artifacts are kept beside an SQLite database, in `mlruns/` with another database, and where its server says with one.
 """
 
 import logging
 import os
+import re
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -29,7 +30,6 @@ SQLITE = "sqlite:///"
 DATABASES = ("postgresql", "mysql", "mssql")  # followed by :// or by +driver://
 LOCK_SECONDS = 600  # to wait for another process that publishes
 ARTIFACT_ROOT = "artifact_root"  # experiment tag: where the artifacts were when the database was last opened
-MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens at runs, not at GenAI traces
 
 # Everything in MLflow's schema (3.17) that holds a location below the artifact root.
 _LOCATIONS = (
@@ -76,8 +76,8 @@ def tracking_uri() -> str:
         return uri
     if uri and not uri.startswith(SQLITE):
         raise UserError(
-            f"MLFLOW_TRACKING_URI is {uri!r}; allowed: http(s)://HOST:PORT, {SQLITE}FILE, postgresql://…, mysql://…, "
-            "mssql://…; unset it for the project's own store"
+            f"MLFLOW_TRACKING_URI is {without_password(uri)!r}; allowed: http(s)://HOST:PORT, {SQLITE}FILE, "
+            "postgresql://…, mysql://…, mssql://…; unset it for the project's own store"
         )
     path = main_project() / (uri.removeprefix(SQLITE) if uri else "mlruns/mlflow.db")
     if {"%", "?"} & set(str(path)):  # SQLAlchemy would read them as parts of a URL
@@ -91,7 +91,12 @@ def store_errors() -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError, sqlite3.Error, ImportError) as error:  # ImportError: a database's driver
-        raise UserError(f"the MLflow store {tracking_uri()} failed: {reason(error)}") from error
+        raise UserError(f"the MLflow store {without_password(tracking_uri())} failed: {reason(error)}") from error
+
+
+def without_password(uri: str) -> str:
+    """An address that may be printed."""
+    return re.sub(r"//([^/@:]*):[^/@]*@", r"//\1:***@", uri)
 
 
 def reason(error: Exception) -> str:
@@ -108,7 +113,10 @@ def open_store(experiment: str) -> Store:
     """
     uri = tracking_uri()
     folder = main_project() / "mlruns"
-    artifacts = mended = None
+    mended = None
+    # A server knows where its artifacts are; a database without one keeps them here, for whatever the folder is from
+    # which it is used: a queued experiment's is deleted afterwards.
+    artifacts = None if uri.startswith("http") else (folder / "artifacts").as_uri()
     if uri.startswith(SQLITE):
         path = Path(uri.removeprefix(SQLITE))
         folder = path.parent
@@ -183,8 +191,7 @@ def _find_or_create(client: MlflowClient, name: str, artifacts: str | None) -> E
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            root = {ARTIFACT_ROOT: artifacts} if artifacts else {}
-            client.create_experiment(name, artifacts, tags=MODEL_TRAINING | root)
+            client.create_experiment(name, artifacts, tags={ARTIFACT_ROOT: artifacts} if artifacts else None)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # made by another process in the meantime
                 raise

@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from cifar_resnet import layout
+from cifar_resnet.errors import UserError
 from cifar_resnet.history import EpochMetrics, read_history
 from cifar_resnet.params import Params
 from cifar_resnet.tracking.state import file_md5
@@ -101,8 +103,15 @@ def read_lock() -> dict[str, Any]:
 
 
 def parse_lock(text: str) -> dict[str, Any]:
-    """The stages in the text of a `dvc.lock`."""
-    return dict((YAML(typ="safe", pure=True).load(text) or {}).get("stages", {}))
+    """The stages in the text of a `dvc.lock`.
+
+    Raises:
+        UserError: it is no YAML.
+    """
+    try:
+        return dict((YAML(typ="safe", pure=True).load(text) or {}).get("stages", {}))
+    except YAMLError:
+        raise UserError("dvc.lock is not valid YAML (a merge conflict?): mend it, or run `dvc repro --force`") from None
 
 
 def _changed_setting(entry: Mapping[str, Any], params: Params) -> str | None:

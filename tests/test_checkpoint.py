@@ -1,0 +1,219 @@
+import multiprocessing
+import os
+import pickle
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from cifar_resnet.checkpoint import KEPT, Checkpoint, training_key
+from cifar_resnet.errors import UserError
+from cifar_resnet.params import Params
+
+fork = multiprocessing.get_context("fork")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project folder, as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    return tmp_path
+
+
+def saved_checkpoint(key: str, step: int = 1) -> Checkpoint:
+    checkpoint = Checkpoint(key)
+    checkpoint.folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.save({"step": step, "weights": torch.full((10_000,), float(step))})
+    return checkpoint
+
+
+def saved_step(checkpoint: Checkpoint) -> int:
+    state = checkpoint.load()
+    assert state
+    assert (state["weights"] == state["step"]).all()
+    return int(state["step"])
+
+
+def test_the_last_state_saved_is_loaded() -> None:
+    checkpoint = saved_checkpoint("training", step=1)
+    checkpoint.save({"step": 2, "weights": torch.full((10_000,), 2.0)})
+    assert saved_step(Checkpoint("training")) == 2
+    assert Checkpoint("another training").load() is None
+
+
+def test_a_queued_experiment_keeps_its_checkpoints_in_the_main_workspace(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(folder / "main"))
+    assert saved_checkpoint("training").path.is_relative_to(folder / "main")
+
+
+@contextmanager
+def full_disk(num_bytes: int) -> Iterator[None]:
+    """Writing a file fails beyond this size, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Root may write anywhere; here it is somebody else, to whom these folders are closed."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize("num_bytes", [0, 20_000])
+def test_a_full_disk_leaves_the_last_state_and_nothing_else(num_bytes: int) -> None:
+    checkpoint = saved_checkpoint("training")
+    with full_disk(num_bytes), pytest.raises(UserError) as error:
+        checkpoint.save({"step": 2, "weights": torch.full((10_000,), 2.0)})
+    assert str(error.value).startswith(f"cannot write the checkpoint {checkpoint.path} (")
+    assert "\n" not in str(error.value)
+    assert saved_step(checkpoint) == 1
+    assert list(checkpoint.folder.iterdir()) == [checkpoint.path]
+
+
+def test_a_folder_that_cannot_be_written_is_named(folder: Path) -> None:
+    folder.chmod(0o500)
+    with unprivileged(), pytest.raises(UserError) as error:
+        Checkpoint("training").lock().__enter__()
+    assert str(error.value).startswith(f"cannot keep checkpoints in {folder}/checkpoints/training: ")
+    assert str(error.value).endswith("mend the folder")
+
+
+def test_no_code_is_unpickled_from_a_checkpoint() -> None:
+    checkpoint = saved_checkpoint("training")
+    torch.save({"step": Path("not a tensor")}, checkpoint.path)
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        checkpoint.load()
+
+
+def train_until_killed(key: str, training: Connection) -> None:
+    with Checkpoint(key).lock():
+        training.send("training")
+        signal.pause()
+
+
+@pytest.fixture
+def other_trainer() -> Iterator[BaseProcess]:
+    """Another process, which trains until it is killed."""
+    here, there = fork.Pipe()
+    process = fork.Process(target=train_until_killed, args=("training", there))
+    process.start()
+    here.recv()
+    yield process
+    process.kill()
+    process.join()
+
+
+@pytest.mark.parametrize("key", ["training", "another training"])
+def test_a_second_trainer_is_refused_until_the_first_is_dead(other_trainer: BaseProcess, key: str) -> None:
+    with pytest.raises(UserError, match="another process is training here"):
+        Checkpoint(key).lock().__enter__()
+    other_trainer.kill()
+    other_trainer.join()
+    with Checkpoint(key).lock():
+        pass
+
+
+def test_two_workspaces_do_not_train_the_same_at_once(
+    other_trainer: BaseProcess, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "temporary").mkdir()
+    monkeypatch.chdir(folder / "temporary")
+    monkeypatch.setenv("DVC_ROOT", str(folder))
+    with Checkpoint("another training").lock():
+        pass
+    with pytest.raises(UserError, match="another process is training here"):
+        Checkpoint("training").lock().__enter__()
+
+
+FACTS = {"rates": {"lr_min": 0.01, "lr_max": 0.4}, "compute": "cpu, fp32, 1 threads"}
+
+
+def key(params: Params, data: Path, facts: dict[str, Any]) -> str:
+    return training_key([params.data, params.augment, params.model, params.train], data, facts)
+
+
+@pytest.fixture
+def data(folder: Path) -> Path:
+    (folder / "data").mkdir()
+    (folder / "data" / "train_images.npy").write_bytes(b"images")
+    return folder / "data"
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [("data", "validation_images", 10), ("augment", "cutout", 2), ("model", "width", 8), ("train", "momentum", 0.8)],
+)
+def test_another_setting_is_another_training(params: Params, data: Path, section: str, name: str, value: float) -> None:
+    changed = getattr(params, section).model_copy(update={name: value})
+    assert key(params.model_copy(update={section: changed}), data, FACTS) != key(params, data, FACTS)
+
+
+def test_the_sources_of_the_data_do_not_matter(params: Params, data: Path) -> None:
+    elsewhere = params.data.model_copy(update={"sources": ("mirror.tar.gz",)})
+    assert key(params.model_copy(update={"data": elsewhere}), data, FACTS) == key(params, data, FACTS)
+
+
+def test_other_facts_are_another_training(params: Params, data: Path) -> None:
+    assert key(params, data, FACTS | {"compute": "cpu, fp32, 2 threads"}) != key(params, data, FACTS)
+
+
+def test_other_data_are_another_training(params: Params, data: Path) -> None:
+    before = key(params, data, FACTS)
+    (data / "train_images.npy").write_bytes(b"Images")
+    assert key(params, data, FACTS) != before
+
+
+@pytest.mark.parametrize(("module", "matters"), [("cifar_resnet.extra", True), ("cifar_resnet.tracking.extra", False)])
+def test_other_code_is_another_training_unless_it_only_observes(
+    params: Params, data: Path, module: str, *, matters: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported = ModuleType(module)
+    imported.__file__ = str(data.parent / "extra.py")
+    monkeypatch.setitem(sys.modules, module, imported)
+    (data.parent / "extra.py").write_text("LR = 0.1")
+    before = key(params, data, FACTS)
+    (data.parent / "extra.py").write_text("LR = 0.2")
+    assert (key(params, data, FACTS) != before) == matters
+
+
+def test_of_trainings_that_were_given_up_the_last_ones_are_kept() -> None:
+    for age in range(KEPT + 2):
+        old = saved_checkpoint(f"old {age}")
+        os.utime(old.path, (1_000_000 - age, 1_000_000 - age))
+    current = saved_checkpoint("current")
+    current.remove_old()
+    kept = {path.parent.name for path in current.folder.parent.glob("*/state.pt")}
+    assert kept == {"current", *(f"old {age}" for age in range(KEPT))}
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_the_state_of_a_finished_training_goes_once_dvc_has_recorded_it(folder: Path, *, recorded: bool) -> None:
+    checkpoint = saved_checkpoint("training")
+    (folder / "model.pt").write_bytes(b"weights")
+    checkpoint.finish(folder / "model.pt")
+    md5 = "63f4f1e9b725370f459720575cd5f953"
+    (folder / "dvc.lock").write_text(f"md5: {md5 if recorded else 'of another model'}")
+    checkpoint.remove_old()
+    assert checkpoint.path.exists() == (not recorded)

@@ -1,0 +1,84 @@
+"""Real signals to a real `dvc repro`: nothing is lost, nothing is done twice, nothing differs in the end."""
+
+import shutil
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import overlay
+from finished_pipeline import run
+from real_repro import LOCK, all_runs, dvc, executed, finish, running_stage, send, start_repro, wait_for
+
+from cifar_resnet import layout
+
+pytestmark = pytest.mark.xdist_group("repro")  # one finished pipeline for all
+
+CHECKPOINT = "checkpoints/*/state.pt"
+
+
+@pytest.fixture
+def uninterrupted(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What `dvc.lock` is after an uninterrupted `dvc repro`, whose outputs the workspace has."""
+    finish(workspace, tmp_path_factory.getbasetemp() / "finished")
+    return LOCK.read_bytes()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path.with_name(f"{tmp_path.name}.log")
+
+
+def assert_one_finished_run(project: Path) -> None:
+    (run,) = all_runs(project)
+    assert run.info.status == "FINISHED"
+    assert "evaluate/accuracy" in run.data.metrics
+
+
+def interrupt(signal_: signal.Signals, target: str, *, when: str, log: Path) -> str:
+    """Signal a `dvc repro` once a file like `when` is there; returns what it printed."""
+    repro = start_repro(log)
+    wait_for(lambda: list(Path.cwd().glob(when)))
+    send(signal_, repro, target)
+    assert repro.wait() != 0
+    return log.read_text()
+
+
+def test_a_pipeline_interrupted_in_every_stage_ends_as_if_it_had_not_been(
+    workspace: Path, uninterrupted: bytes, log: Path
+) -> None:
+    run("git", "reset", "--quiet", "--hard", "HEAD~1", cwd=workspace)  # before the results
+    run("git", "clean", "--quiet", "-xdf", cwd=workspace)
+    overlay(layout.PARAMS, {"runtime": {"checkpoint_steps": 5}}, layout.PARAMS)
+
+    interrupt(signal.SIGTERM, "stage", when="reports/lr_find/curve.csv", log=log)
+    interrupt(signal.SIGKILL, "stage", when=CHECKPOINT, log=log)
+    assert [run.info.status for run in all_runs(workspace)] == ["RUNNING"]  # no process is left that could end it
+    resumed = interrupt(signal.SIGINT, "both", when="reports/evaluate/metrics.json", log=log)
+    assert "going on from the checkpoint after 0 epochs and 5 steps" in resumed
+    interrupt(signal.SIGKILL, "dvc", when="reports/gradcam/gradcam.png", log=log)
+
+    assert executed(dvc("repro")) == ["gradcam_report"]
+    assert LOCK.read_bytes() == uninterrupted
+    assert_one_finished_run(workspace)
+
+
+def test_a_training_that_lost_its_dvc_keeps_a_second_one_away_and_loses_nothing(
+    workspace: Path, uninterrupted: bytes, log: Path
+) -> None:
+    for folder in (".dvc/cache", "checkpoints", "models"):  # train has to run again
+        shutil.rmtree(folder)
+    repro = start_repro(log)
+    wait_for(lambda: list(Path.cwd().glob(CHECKPOINT)))
+    orphan = running_stage(repro)
+    assert orphan
+    orphan.suspend()
+    repro.kill()
+    repro.wait()
+    with pytest.raises(AssertionError, match="error: another process is training here"):
+        dvc("repro")
+    orphan.resume()
+    psutil.wait_procs([orphan])
+    dvc("repro")
+    assert LOCK.read_bytes() == uninterrupted
+    assert_one_finished_run(workspace)

@@ -1,0 +1,68 @@
+"""`dvc repro` and `dvc exp run`, for real."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from conftest import overlay
+from real_repro import LOCK, STAGES, dvc, executed, finish
+
+from cifar_resnet import layout
+
+pytestmark = pytest.mark.xdist_group("repro")  # one finished pipeline for all
+
+
+@pytest.fixture
+def finished(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workspace after `dvc repro`."""
+    finish(workspace, tmp_path_factory.getbasetemp() / "finished")
+    return workspace
+
+
+def change(**sections: dict[str, object]) -> None:
+    overlay(layout.PARAMS, sections, layout.PARAMS)
+
+
+@pytest.mark.usefixtures("finished")
+def test_a_second_repro_does_nothing() -> None:
+    assert dvc("repro").splitlines()[-1] == "Data and pipelines are up to date."
+
+
+@pytest.mark.usefixtures("finished")
+def test_settings_that_change_no_result_run_nothing() -> None:
+    change(runtime={"workers": 2, "checkpoint_steps": 1, "experiment": "another"})
+    assert executed(dvc("repro")) == []
+
+
+@pytest.mark.usefixtures("finished")
+def test_another_gradcam_setting_runs_that_stage_alone() -> None:
+    change(gradcam={"layer": "layer3"})
+    assert executed(dvc("repro")) == ["gradcam_report"]
+
+
+@pytest.mark.usefixtures("finished")
+def test_a_forced_repro_repeats_every_byte_whatever_the_number_of_loader_processes() -> None:
+    before = LOCK.read_bytes()
+    change(runtime={"workers": 2})
+    assert executed(dvc("repro", "--force")) == STAGES
+    assert LOCK.read_bytes() == before
+
+
+@pytest.mark.usefixtures("finished")
+def test_an_experiment_with_another_seed_gives_another_model_and_stands_in_every_comparison() -> None:
+    before = layout.MODEL.read_bytes()
+    output = dvc("exp", "run", "--set-param", "train.seed=1", "--name", "other-seed", "train")
+    assert executed(output) == ["train"]
+    assert layout.MODEL.read_bytes() != before
+
+    assert json.loads(dvc("params", "diff", "--json")) == {
+        "params.yaml": {"train.seed": {"old": 0, "new": 1, "diff": 1}}
+    }
+    loss = json.loads(layout.TRAIN_METRICS.read_text())["test_loss"]
+    shown = json.loads(dvc("metrics", "show", "--json"))[""]["data"]
+    assert shown["reports/train/metrics.json"]["data"]["test_loss"] == loss
+    rows = csv.DictReader(dvc("exp", "show", "--csv").splitlines())
+    (experiment,) = (row for row in rows if row["Experiment"] == "other-seed")
+    assert experiment["train.seed"] == "1"
+    assert float(experiment["test_loss"]) == pytest.approx(loss)

@@ -1,0 +1,217 @@
+"""Every stage through its `run()`, on embedded data with a tiny network, and what they leave."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import PROJECT, TINY
+from PIL import Image
+
+from cifar_resnet import layout
+from cifar_resnet.data import load_dataset
+from cifar_resnet.errors import UserError
+from cifar_resnet.history import read_history
+from cifar_resnet.lr_range import read_found_rates
+from cifar_resnet.model import load_weights, make_network
+from cifar_resnet.params import EvaluateParams, ModelParams, Params, load_params
+from pipeline import download, evaluate, gradcam_report, lr_find, train
+from pipeline.demo import overlay
+from pipeline.stage import main
+
+
+@pytest.fixture(scope="module", autouse=True)
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Params]:
+    """The settings of a project folder in which all five stages ran, as the working directory."""
+    folder = tmp_path_factory.mktemp("project")
+    overlay(PROJECT / "params.yaml", TINY, folder / "params.yaml")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/runs.db")
+        patch.delenv("DVC_ROOT", raising=False)
+        params = load_params(Path("params.yaml"))
+        download.run(params.data)
+        lr_find.run(params.data, params.augment, params.model, params.lr_find, params.train, params.compute)
+        train.run(params.data, params.augment, params.model, params.train, params.compute, params.runtime)
+        evaluate.run(params.data, params.model, params.evaluate, params.compute)
+        gradcam_report.run(
+            params.data, params.augment, params.model, params.train, params.evaluate, params.gradcam, params.compute
+        )
+        yield params
+
+
+def test_download_leaves_the_data_set(settings: Params) -> None:
+    dataset = load_dataset(layout.DATA / "digits")
+    assert (len(dataset.train_labels), len(dataset.test_labels)) == (1438, 359)
+
+
+def test_lr_find_leaves_rates_that_its_curve_shows(settings: Params) -> None:
+    curve = pd.read_csv(layout.LR_CURVE)
+    found = read_found_rates(layout.LR_FOUND)
+    assert list(curve.columns) == ["step", "lr", "loss", "smoothed_loss"]
+    assert list(curve.step) == list(range(len(curve)))
+    assert found.rule == settings.lr_find.rule
+    assert found.lr_max == curve.lr[curve.smoothed_loss.idxmin()]
+    assert curve.lr.min() <= found.lr_min < found.lr_max
+
+
+def test_train_leaves_a_row_per_epoch_and_the_figures_of_the_last(settings: Params) -> None:
+    history = pd.read_csv(layout.HISTORY)
+    assert list(history.columns) == ["epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]
+    assert list(history.epoch) == [1, 2]
+    metrics = json.loads(layout.TRAIN_METRICS.read_text())
+    found = read_found_rates(layout.LR_FOUND)
+    last = read_history(layout.HISTORY)[-1]
+    assert metrics == {
+        "epochs": 2,
+        "lr_min": found.lr_min,
+        "lr_max": found.lr_max,
+        "train_loss": last.train_loss,
+        "train_accuracy": last.train_accuracy,
+        "test_loss": last.held_out_loss,
+        "test_accuracy": last.held_out_accuracy,
+    }
+
+
+def test_the_model_is_a_plain_state_dict_that_scores_what_train_said(settings: Params) -> None:
+    weights = torch.load(layout.MODEL, weights_only=True)
+    assert all(isinstance(value, torch.Tensor) and value.device.type == "cpu" for value in weights.values())
+    dataset = load_dataset(layout.DATA / "digits")
+    net = load_weights(make_network(dataset, settings.model), layout.MODEL)
+    with torch.inference_mode():
+        predicted = net(net.normalize(torch.tensor(dataset.test_images))).argmax(dim=1).numpy()
+    accuracy = (predicted == dataset.test_labels).mean()
+    assert accuracy == json.loads(layout.TRAIN_METRICS.read_text())["test_accuracy"]
+
+
+def test_a_finished_training_is_over_when_it_is_asked_for_again(
+    settings: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = layout.MODEL.read_bytes()
+    train.run(
+        settings.data, settings.augment, settings.model, settings.train, settings.compute, settings.runtime
+    )  # as after a kill before DVC had recorded the outputs
+    assert "going on from the checkpoint after 2 epochs and 0 steps" in capsys.readouterr().out
+    assert layout.MODEL.read_bytes() == before
+
+
+def test_evaluate_writes_every_test_image_in_order_with_probabilities_that_sum_to_one() -> None:
+    dataset = load_dataset(layout.DATA / "digits")
+    table = pd.read_csv(layout.PREDICTIONS, dtype={"true": str, "predicted": str})
+    probabilities = table[[f"p_{name}" for name in dataset.classes]].to_numpy()
+    assert list(table["index"]) == list(range(359))
+    assert list(table.true) == [dataset.classes[label] for label in dataset.test_labels]
+    assert list(table.predicted) == [dataset.classes[number] for number in probabilities.argmax(axis=1)]
+    assert probabilities.sum(axis=1) == pytest.approx(np.ones(359), abs=1e-5)
+
+
+def test_all_tables_of_evaluate_tell_the_same_story() -> None:
+    names = {"true": str, "predicted": str}
+    table = pd.read_csv(layout.PREDICTIONS, dtype=names)
+    mistakes = table[table.true != table.predicted]
+    metrics = json.loads(layout.TEST_METRICS.read_text())
+    assert metrics["accuracy"] == 1 - len(mistakes) / 359
+    assert set(metrics) == {
+        "accuracy", "loss", "top2_accuracy", "macro_f1", "expected_calibration_error", "per_class_accuracy",
+        "flip_tta_accuracy",
+    }  # fmt: skip
+
+    confusion = pd.read_csv(layout.CONFUSION, index_col="true", dtype={"true": str})
+    assert confusion.to_numpy().sum() == 359
+    assert np.trace(confusion.to_numpy()) == 359 - len(mistakes)
+    for name, accuracy in metrics["per_class_accuracy"].items():
+        assert accuracy == pytest.approx(confusion.loc[name, name] / confusion.loc[name].sum())
+
+    pairs = pd.read_csv(layout.CONFUSED_PAIRS, dtype=names)
+    assert pairs["count"].sum() == len(mistakes)
+    assert pairs["count"].is_monotonic_decreasing
+    for pair in pairs.itertuples():
+        assert pair.count == confusion.loc[pair.true, pair.predicted]
+        assert pair.share == pytest.approx(pair.count / confusion.loc[pair.true].sum(), abs=1e-4)
+
+    worst = pd.read_csv(layout.MISCLASSIFIED, dtype=names)
+    assert sorted(worst["index"]) == list(mistakes["index"])
+    assert worst.probability.is_monotonic_decreasing
+    assert (worst.true_probability <= worst.probability).all()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        layout.LR_CURVE_PLOT, layout.TRAIN_CURVES, layout.CONFUSION_PLOT, layout.MISCLASSIFIED_PLOT,
+        layout.RELIABILITY_PLOT, layout.GRADCAM_PLOT,
+    ],
+)  # fmt: skip
+def test_the_stages_leave_this_picture(path: Path) -> None:
+    with Image.open(path) as picture:
+        picture.verify()
+
+
+def test_gradcam_report_leaves_a_page() -> None:
+    page = layout.GRADCAM_PAGE.read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert page.rstrip().endswith("</html>")
+
+
+def test_each_learning_rate_is_found_or_given(settings: Params) -> None:
+    found = read_found_rates(layout.LR_FOUND)
+    for given in ({}, {"lr_min": 1e-6}, {"lr_max": 7.0}, {"lr_min": 1e-6, "lr_max": 7.0}):
+        rates = train.choose_rates(settings.train.model_copy(update=given))
+        assert vars(rates) == {"lr_min": found.lr_min, "lr_max": found.lr_max} | given
+
+
+def test_a_given_rate_on_the_wrong_side_of_the_found_one_is_refused(settings: Params) -> None:
+    with pytest.raises(UserError, match=r"train\.lr_min is 99; it must be below train\.lr_max, "):
+        train.choose_rates(settings.train.model_copy(update={"lr_min": 99.0}))
+
+
+@pytest.fixture
+def keep_signal_handlers() -> Iterator[None]:
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.mark.usefixtures("keep_signal_handlers")
+def test_a_stage_gets_the_sections_that_its_run_names(settings: Params) -> None:
+    received = {}
+
+    def run(model: ModelParams, evaluate: EvaluateParams) -> None:
+        received.update(model=model, evaluate=evaluate)
+
+    main(run)
+    assert received == {"model": settings.model, "evaluate": settings.evaluate}
+
+
+@pytest.mark.usefixtures("keep_signal_handlers")
+@pytest.mark.parametrize(
+    ("error", "exit_message"),
+    [
+        (UserError("one thing\nand another"), "error: one thing\nerror: and another"),
+        (KeyboardInterrupt(), "interrupted: call `dvc repro` again to go on"),
+    ],
+)
+def test_what_people_can_mend_ends_a_stage_with_lines_of_text(error: BaseException, exit_message: str) -> None:
+    def run() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as exit_:
+        main(run)
+    assert exit_.value.code == exit_message
+
+
+def test_bad_settings_end_a_stage_before_it_touches_anything(settings: Params, tmp_path: Path) -> None:
+    overlay(layout.PARAMS, {"train": {"epochs": 0}}, tmp_path / "params.yaml")
+    (tmp_path / "data").mkdir()
+    environment = {"PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, "-m", "pipeline.download"]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.stderr == "error: params.yaml: train.epochs is 0; allowed: a whole number from 1 to 10000\n"
+    assert (result.stdout, result.returncode) == ("", 1)
+    assert not list((tmp_path / "data").iterdir())

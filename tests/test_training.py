@@ -1,0 +1,188 @@
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from cifar_resnet.checkpoint import Checkpoint
+from cifar_resnet.compute import Compute, prepare_compute
+from cifar_resnet.data import Dataset, make_digits
+from cifar_resnet.errors import UserError
+from cifar_resnet.history import EpochMetrics
+from cifar_resnet.params import Params
+from cifar_resnet.training import (
+    LearningRates,
+    TrainingState,
+    evaluate_held_out,
+    fit,
+    make_training_data,
+    start_training,
+    train_step,
+)
+
+RATES = LearningRates(lr_min=0.002, lr_max=0.02)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    whole = make_digits(seed=0)
+    return replace(
+        whole,
+        train_images=whole.train_images[:256],
+        train_labels=whole.train_labels[:256],
+        test_images=whole.test_images[:50],
+        test_labels=whole.test_labels[:50],
+    )
+
+
+@pytest.fixture
+def compute(tiny_params: Params) -> Compute:
+    return prepare_compute(tiny_params.compute)
+
+
+@pytest.fixture
+def start(tiny_params: Params, digits: Dataset, compute: Compute) -> Callable[..., TrainingState]:
+    """A function that starts a training, with some settings changed."""
+
+    def start(ema_decay: float = 0.0, logit_scale: float = 0.125) -> TrainingState:
+        train = tiny_params.train.model_copy(update={"ema_decay": ema_decay})
+        model = tiny_params.model.model_copy(update={"logit_scale": logit_scale})
+        return start_training(digits, model, train, seed=0, compute=compute)
+
+    return start
+
+
+@pytest.fixture
+def train(tiny_params: Params, digits: Dataset, compute: Compute) -> Callable[..., Iterator[EpochMetrics]]:
+    """A function that trains a state to its end: two epochs of two steps."""
+
+    def train(
+        state: TrainingState,
+        rates: LearningRates = RATES,
+        after_step: Callable[[Tensor, int], None] = lambda loss, num_steps: None,
+    ) -> Iterator[EpochMetrics]:
+        data = make_training_data(digits, tiny_params.data, tiny_params.augment)
+        return fit(state, data, tiny_params.train, rates, compute, 0, after_step)
+
+    return train
+
+
+def test_two_seeded_steps_give_these_losses(start: Callable, train: Callable) -> None:
+    losses = []
+    history = list(train(start(logit_scale=1), after_step=lambda loss, num_steps: losses.append(loss.item())))
+    # Among machines, with AVX2 or AVX-512, the second differs by 5e-6, and later ones by more and more.
+    assert losses[:2] == pytest.approx([3.04336, 3.19123], rel=1e-3)
+    assert [metrics.train_loss for metrics in history] == pytest.approx([sum(losses[:2]) / 2, sum(losses[2:]) / 2])
+    assert [metrics.lr for metrics in history] == pytest.approx([0.02, 0.008])  # the second steps of the epochs
+
+
+def images_and_labels(digits: Dataset) -> tuple[Tensor, Tensor]:
+    return torch.tensor(digits.train_images[:8]), torch.tensor(digits.train_labels[:8])
+
+
+def test_a_step_is_nesterov_momentum_with_weight_decay(
+    start: Callable, digits: Dataset, compute: Compute, tiny_params: Params
+) -> None:
+    state, settings = start(), tiny_params.train
+    bias = state.net.classifier.bias
+    expected, velocity = bias.detach().clone(), torch.zeros(10)
+    for lr in (0.1, 0.2):
+        train_step(state, state.net, *images_and_labels(digits), lr, 8, label_smoothing=0, compute=compute)
+        gradient = bias.grad + settings.weight_decay * expected
+        velocity = settings.momentum * velocity + gradient
+        expected = expected - lr * (gradient + settings.momentum * velocity)
+        torch.testing.assert_close(bias.detach(), expected)
+
+
+def test_label_smoothing_gives_every_class_its_share(start: Callable, digits: Dataset, compute: Compute) -> None:
+    state = start()
+    images, labels = images_and_labels(digits)
+    log_probabilities = state.net(state.net.normalize(images)).log_softmax(dim=1)
+    of_true_class = log_probabilities[range(8), labels].mean().item()
+    of_all_classes = log_probabilities.mean().item()
+    loss = train_step(state, state.net, images, labels, 0.1, 8, label_smoothing=0.2, compute=compute)
+    assert loss.item() == pytest.approx(-0.8 * of_true_class - 0.2 * of_all_classes)
+
+
+def test_the_model_is_the_moving_average_of_the_weights(start: Callable, digits: Dataset, compute: Compute) -> None:
+    state, weights = start(ema_decay=0.9), []
+    for _ in range(3):
+        train_step(state, state.net, *images_and_labels(digits), 0.1, 8, label_smoothing=0, compute=compute)
+        weights.append({name: value.clone() for name, value in state.net.state_dict().items()})
+    first, second, third = weights
+    for name, value in state.model.state_dict().items():
+        if value.is_floating_point():  # the statistics of BatchNorm too
+            expected = 0.9 * (0.9 * first[name] + 0.1 * second[name]) + 0.1 * third[name]
+            torch.testing.assert_close(value, expected)
+
+
+def test_without_averaging_the_model_is_the_network_itself(start: Callable) -> None:
+    state = start()
+    assert state.model is state.net
+
+
+def test_the_seed_chooses_the_initial_weights(
+    tiny_params: Params, digits: Dataset, compute: Compute, start: Callable
+) -> None:
+    other = start_training(digits, tiny_params.model, tiny_params.train, seed=1, compute=compute)
+    first, again = start(), start()
+    assert torch.equal(first.net.classifier.weight, again.net.classifier.weight)
+    assert not torch.equal(first.net.classifier.weight, other.net.classifier.weight)
+
+
+def test_held_out_figures_are_a_true_mean_over_all_images(
+    tiny_params: Params, digits: Dataset, compute: Compute, start: Callable
+) -> None:
+    net = start().net.eval()
+    data = make_training_data(digits, tiny_params.data, tiny_params.augment)
+    loss_sum, num_correct = evaluate_held_out(net, data, compute)
+    log_probabilities = net(net.normalize(torch.tensor(digits.test_images))).log_softmax(dim=1)
+    labels = torch.tensor(digits.test_labels)
+    assert loss_sum == pytest.approx(-log_probabilities[range(50), labels].sum().item())
+    assert num_correct == (log_probabilities.argmax(dim=1) == labels).sum()
+
+
+def test_held_out_validation_images_are_not_trained_on(tiny_params: Params, digits: Dataset) -> None:
+    data = tiny_params.data.model_copy(update={"validation_images": 56})
+    training_data = make_training_data(digits, data, tiny_params.augment)
+    assert training_data.held_out_name == "validation"
+    trained_on = {image.tobytes() for image in training_data.images}
+    held_out = {image.tobytes() for image in training_data.held_out_images}
+    assert len(trained_on | held_out) == 256
+    assert len(held_out) == 56
+
+
+def test_a_training_that_diverges_ends_with_what_to_change(start: Callable, train: Callable) -> None:
+    with pytest.raises(UserError) as error:
+        list(train(start(), rates=LearningRates(1e3, 1e12)))
+    assert str(error.value).startswith("training diverged in epoch ")
+    assert str(error.value).endswith("; lower train.lr_max, or model.logit_scale if it is above 0.125")
+
+
+@pytest.mark.parametrize("position", [(0, 1), (1, 0), (1, 1)])
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
+    start: Callable, train: Callable, position: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    checkpoint = Checkpoint("interrupted")
+    checkpoint.folder.mkdir(parents=True)
+    uninterrupted = start(ema_decay=0.9)
+
+    def save(*_: object) -> None:
+        if (uninterrupted.epoch, uninterrupted.step) == position:
+            checkpoint.save(uninterrupted.state_dict())
+
+    for _ in train(uninterrupted, after_step=save):
+        save()
+    resumed = start(ema_decay=0.9)
+    saved = checkpoint.load()
+    assert saved
+    resumed.load_state_dict(saved)
+    assert (resumed.epoch, resumed.step) == position
+    assert len(list(train(resumed))) == 2 - position[0]
+    assert resumed.history == uninterrupted.history
+    for net in ("net", "model"):
+        expected = getattr(uninterrupted, net).state_dict()
+        assert all(torch.equal(value, expected[name]) for name, value in getattr(resumed, net).state_dict().items())
