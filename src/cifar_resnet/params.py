@@ -117,7 +117,7 @@ class RuntimeParams(Section):
     workers: Auto | Annotated[int, Field(ge=0, le=256)] = Field(description="Loader processes.")
     checkpoint_steps: int = Field(ge=1, description="Training steps between checkpoints.")
     experiment: str = Field(min_length=1, description="MLflow experiment.")
-    registered_model: str = Field(min_length=1, pattern=r"^[^/:\"]+$", description="MLflow registered model.")
+    registered_model: str = Field(min_length=1, pattern='^[^/:"]+$', description="MLflow registered model.")
 
 
 class Params(Section):
