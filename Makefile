@@ -11,7 +11,9 @@ PYTHON := .venv/bin/python
 RUNTIME := .venv/.runtime-installed
 TOOLS := .venv/.tools-installed
 
-.PHONY: help demo repro check test ui
+PEERS := build/peers/.installed
+
+.PHONY: help demo repro check test ui bench soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
@@ -32,6 +34,12 @@ test: $(TOOLS) ## lint, types and tests
 	$(PYTHON) -m mypy
 	$(PYTHON) -m pytest
 
+bench: $(RUNTIME) $(PEERS) ## speed and memory, against other libraries: ten minutes on two quiet cores
+	$(PYTHON) -m benchmarks
+
+soak: $(TOOLS) ## kill a pipeline at 20 random moments, and compare what comes out
+	PYTHONPATH=.:src:tests $(PYTHON) tests/soak.py
+
 ui: $(RUNTIME) ## the runs in MLflow, on http://127.0.0.1:5000 or MLFLOW_PORT
 	$(PYTHON) -m pipeline.ui
 
@@ -49,4 +57,9 @@ $(RUNTIME): requirements.txt | .venv/bin/pip
 
 $(TOOLS): requirements-dev.txt $(RUNTIME)
 	$(PYTHON) -m pip install -r requirements-dev.txt
+	@touch $@
+
+$(PEERS): benchmarks/requirements.txt $(RUNTIME)
+	rm -rf build/peers
+	$(PYTHON) -m pip install --target build/peers --no-deps -r benchmarks/requirements.txt
 	@touch $@

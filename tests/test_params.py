@@ -67,7 +67,7 @@ BAD_VALUES = [
     ("compute.processes", "two", "a whole number from 1 to 1024"),
     ("runtime.workers", -1, "auto or a whole number from 0 to 256"),
     ("runtime.experiment", "", "of at least length 1"),
-    ("runtime.registered_model", "team/resnet", "a text matching ^[^/:\"]+$"),
+    ("runtime.registered_model", "team/resnet", 'a text matching ^[^/:"]+$'),
 ]
 
 

@@ -1,0 +1,81 @@
+"""What stage `train` adds to bare training steps: paired with them in one process, in a prepared workspace.
+
+The loop's steps and bare steps on a ready batch take turns, so a slow minute of the machine slows both.
+"""
+
+import time
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from benchmarks.probes import interleaved, report
+from cifar_resnet import layout
+from cifar_resnet.checkpoint import Checkpoint
+from cifar_resnet.compute import prepare_compute
+from cifar_resnet.console import TrainingConsole
+from cifar_resnet.data import load_dataset
+from cifar_resnet.params import load_params
+from cifar_resnet.tracking import live_training
+from cifar_resnet.training import LearningRates, evaluate_held_out, fit, make_training_data, start_training, train_step
+
+REPEATS = 3
+
+
+def main() -> None:
+    """Report the CPU seconds of each part."""
+    params = load_params(layout.PARAMS)
+    compute = prepare_compute(params.compute)
+    dataset = load_dataset(layout.DATA / params.data.dataset)
+    data = make_training_data(dataset, params.data, params.augment)
+    state, bare = (start_training(dataset, params.model, params.train, 0, compute) for _ in range(2))
+    size = params.train.batch_size
+    images, labels = torch.tensor(data.images[:size]), torch.tensor(data.labels[:size])
+    console = TrainingConsole(state, len(data.held_out_labels))
+    pairs: list[tuple[float, float]] = []
+    started = 0.0
+
+    def after_step(loss: Tensor, num_steps: int) -> None:
+        nonlocal started
+        console.after_step(loss, num_steps)
+        in_loop = time.process_time()
+        bare.net.train()
+        train_step(bare, bare.net, images, labels, 0.01, size, params.train.label_smoothing, compute)
+        alone = time.process_time()
+        pairs.append((in_loop - started, alone - in_loop))
+        started = time.process_time()
+
+    for _ in fit(state, data, params.train, LearningRates(0.01, 0.1), compute, 0, after_step):
+        started = time.process_time()
+
+    checkpoint = Checkpoint("benchmark")
+    checkpoint.folder.mkdir(parents=True, exist_ok=True)
+    with live_training(params, []) as live:
+
+        def log() -> None:
+            live.logged.clear()
+            live.log_epoch(state.history[-1])
+            console.after_epoch(state.history[-1])
+
+        parts = interleaved(
+            {
+                "checkpoint": lambda: checkpoint.save(state.state_dict()),
+                "logging": log,
+                "evaluation": lambda: evaluate_held_out(state.model, data, compute),
+            },
+            REPEATS,
+        )
+    report(
+        {
+            "bare_step": median(alone for _, alone in pairs[1:]),
+            "step_in_loop": median(in_loop for in_loop, _ in pairs[1:]),
+            "loop_over_bare": median(in_loop / alone for in_loop, alone in pairs[1:]),
+            "checkpoint": parts["checkpoint"]["cpu_seconds"],
+            "logging": parts["logging"]["cpu_seconds"],
+            "evaluated_image": parts["evaluation"]["cpu_seconds"] / len(data.held_out_labels),
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()

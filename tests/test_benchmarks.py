@@ -1,0 +1,136 @@
+"""What `make bench` measures with, and makes of it."""
+
+import os
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.figures import summarize
+from benchmarks.measurements import CONTENDERS, OURS, PLAIN, STAGES, Bench
+from benchmarks.stopwatch import CommandError, observe
+from benchmarks.table import as_markdown
+from benchmarks.workspace import Size, find_images
+
+BUSY = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
+
+
+def run(code: str, until: str | None = None):
+    return observe([sys.executable, "-c", code], Path.cwd(), os.environ, until)
+
+
+def test_a_line_is_stamped_with_the_time_it_came_at() -> None:
+    seen = run(f"print('before', flush=True)\n{BUSY}print('after', flush=True)")
+    spent = seen.times("after")[0] - seen.times("before")[0]
+    assert 0.25 < spent.cpu < 0.5
+    assert spent.wall > 0.25
+    assert seen.total.cpu >= seen.times("after")[0].cpu - 0.02  # /proc counts in hundredths of a second
+
+
+def test_the_time_of_child_processes_counts() -> None:
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {BUSY!r}]); print('done', flush=True)"
+    assert run(child).times("done")[0].cpu > 0.25
+
+
+def test_an_observation_may_end_early_and_leaves_no_process_behind() -> None:
+    code = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "print('child', child.pid, flush=True); time.sleep(60)"
+    )
+    seen = run(code, until="child")
+    assert seen.total.wall < 30
+    pid = int(seen.rest("child "))
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_command_that_fails_or_never_says_the_word_is_an_error_with_its_last_words() -> None:
+    with pytest.raises(CommandError, match="out of cheese"):
+        run("import sys; sys.exit('out of cheese')")
+    with pytest.raises(CommandError, match="ended with 0"):
+        run("print('nothing of interest')", until="Loss=")
+
+
+def test_a_progress_bar_that_redraws_itself_does_not_hide_a_line() -> None:
+    assert run(r"print('50 %\r99 %\rLoss=1')").times("Loss=")
+
+
+def test_the_product_and_the_plain_loop_are_taken_apart_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("CIFAR10_SOURCE", raising=False)
+    bench = Bench(tmp_path, find_images()[1])
+    size = Size(batch_size=8, width=4, steps=2, epochs=1)
+    for name in (OURS, PLAIN):
+        lap = bench.contender(name, size)
+        assert lap["epoch"]["wall"] > 2 * lap["step"]["wall"] > 0  # two steps and an evaluation
+        assert lap["peak_bytes"] > 100e6
+
+
+def test_ratios_are_taken_within_a_round_and_their_median_is_shown() -> None:
+    # The machine is twice as slow in the second round, which changes no ratio.
+    rounds = [one_round(slowness=1, ours=3.0), one_round(slowness=2, ours=4.0), one_round(slowness=1, ours=5.0)]
+    figures = summarize(rounds, PARTS, batch_size=100)
+    ours = figures["contenders"][OURS]
+    assert ours["step_cpu_ratio"] == pytest.approx(0.4)
+    assert ours["step_wall_ratio"] == pytest.approx(0.4)
+    assert ours["step_cpu_seconds"] == 5.0
+    assert ours["images_per_second"] == 20.0
+    assert figures["contenders"][PLAIN]["step_cpu_ratio"] == 1.0
+    about = {"cores": 2, "cpu": "a CPU", "python": "3", "packages": {"torch": "2"}, "images": "random images",
+             "training": {"batch_size": 100}}  # fmt: skip
+    assert "| this project (cpu, bf16, 2 threads) | 5.00 | 0.40 | 2.50 |" in as_markdown(about, figures)
+
+
+def test_time_and_memory_in_proportion_to_the_work_lie_on_a_straight_line() -> None:
+    figures = summarize([one_round(slowness=1, ours=3.0)], PARTS, batch_size=100)
+    assert figures["growth"]["r_squared"] == pytest.approx(1)
+    assert figures["growth"]["largest_deviation"] == pytest.approx(0, abs=1e-9)
+    assert figures["growth"]["cpu_seconds_per_image"] == pytest.approx(0.01)
+    assert figures["peak_memory"]["bytes_per_image"] == pytest.approx(1e6)
+    assert figures["peak_memory"]["bytes_at_rest"] == pytest.approx(5e8)
+
+
+def test_the_overhead_of_a_stage_is_a_share_of_its_steps() -> None:
+    overhead = summarize([one_round(slowness=1, ours=3.0)], PARTS, batch_size=100)["overhead"]
+    assert overhead["data_and_loop"] == pytest.approx(0.01)
+    assert overhead["checkpoints"] == pytest.approx(2 * 0.98 / 98)
+    assert overhead["logging"] == pytest.approx(0.98 / 98)
+    assert overhead["start_and_finish"] == pytest.approx(24 / (24 * 98))
+    assert overhead["evaluation"] == pytest.approx(9.8 / 98)
+    assert overhead["all_but_evaluation"] == pytest.approx(0.01 + 0.02 + 0.01 + 1 / 98)
+
+
+def both(seconds: float) -> dict[str, float]:
+    return {"wall": seconds, "cpu": seconds}
+
+
+def one_round(slowness: float, ours: float) -> dict[str, object]:
+    laps = dict.fromkeys(CONTENDERS, 10.0) | {OURS: ours}
+    return {
+        "contenders": {
+            name: {
+                "step": both(seconds * slowness), "epoch": both(3 * seconds * slowness), "peak_bytes": 1e9,
+                "compute": "cpu, bf16, 2 threads",
+            }
+            for name, seconds in laps.items()
+        },
+        "products": {
+            "flops_per_image": 1e9, "flops_per_second": {"float32": 1e11, "float32, oneDNN": 2e11, "bfloat16": 4e11}
+        },
+        "start_up": dict.fromkeys(STAGES, both(1.0)),
+    }  # fmt: skip
+
+
+PARTS = {
+    "overhead": {
+        "bare_step": 1.0, "loop_over_bare": 1.01, "checkpoint": 0.98, "logging": 0.98, "evaluated_image": 9.8e-4
+    },
+    "growth": [
+        {"images": [100, 200], "cpu": [3.0, 4.0], "start": both(20.0), "finish": both(4.0)},
+        {"images": [300, 600], "cpu": [5.0, 8.0], "start": both(20.0), "finish": both(4.0)},
+    ],
+    "memory": {"100": 600_000_000, "200": 700_000_000, "400": 900_000_000},
+    "input_pipeline": {"this project": 10_000.0},
+    "no_op": [both(1.0)],
+}  # fmt: skip
