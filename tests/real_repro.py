@@ -52,7 +52,7 @@ def running_stage(repro: psutil.Popen) -> psutil.Process | None:
     """The process of the stage that `dvc repro` runs at the moment."""
     with suppress(psutil.NoSuchProcess):
         for process in repro.children(recursive=True):
-            if "pipeline." in process.cmdline()[-1]:
+            if any(word.startswith("pipeline.") for word in process.cmdline()):
                 return process
     return None
 

@@ -1,14 +1,12 @@
 """Real signals to a real `dvc repro`: nothing is lost, nothing is done twice, nothing differs in the end."""
 
-import shutil
 import signal
 from pathlib import Path
 
-import psutil
 import pytest
 from conftest import overlay
 from finished_pipeline import run
-from real_repro import LOCK, all_runs, dvc, executed, finish, running_stage, send, start_repro, wait_for
+from real_repro import LOCK, all_runs, dvc, executed, finish, send, start_repro, wait_for
 
 from cifar_resnet import layout
 
@@ -59,26 +57,5 @@ def test_a_pipeline_interrupted_in_every_stage_ends_as_if_it_had_not_been(
     interrupt(signal.SIGKILL, "dvc", when="reports/gradcam/gradcam.png", log=log)
 
     assert executed(dvc("repro")) == ["gradcam_report"]
-    assert LOCK.read_bytes() == uninterrupted
-    assert_one_finished_run(workspace)
-
-
-def test_a_training_that_lost_its_dvc_keeps_a_second_one_away_and_loses_nothing(
-    workspace: Path, uninterrupted: bytes, log: Path
-) -> None:
-    for folder in (".dvc/cache", "checkpoints", "models"):  # train has to run again
-        shutil.rmtree(folder)
-    repro = start_repro(log)
-    wait_for(lambda: list(Path.cwd().glob(CHECKPOINT)))
-    orphan = running_stage(repro)
-    assert orphan
-    orphan.suspend()
-    repro.kill()
-    repro.wait()
-    with pytest.raises(AssertionError, match="error: another process is training here"):
-        dvc("repro")
-    orphan.resume()
-    psutil.wait_procs([orphan])
-    dvc("repro")
     assert LOCK.read_bytes() == uninterrupted
     assert_one_finished_run(workspace)

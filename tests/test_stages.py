@@ -194,7 +194,7 @@ def test_a_stage_gets_the_sections_that_its_run_names(settings: Params) -> None:
     ("error", "exit_message"),
     [
         (UserError("one thing\nand another"), "error: one thing\nerror: and another"),
-        (KeyboardInterrupt(), "interrupted: call `dvc repro` again to go on"),
+        (KeyboardInterrupt(), "interrupted: call it again to go on"),
     ],
 )
 def test_what_people_can_mend_ends_a_stage_with_lines_of_text(error: BaseException, exit_message: str) -> None:
