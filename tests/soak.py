@@ -4,7 +4,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from argparse import ArgumentParser
@@ -75,7 +74,7 @@ def run_interrupted(
     """Interrupt, repeat, and say which stage ran at that moment and what is wrong in the end."""
     enter_copy(folder)
     repro = start_repro(folder / "log")
-    with suppress(subprocess.TimeoutExpired):
+    with suppress(psutil.TimeoutExpired):
         repro.wait(moment)
     stage = running_stage(repro)
     name = stage.cmdline()[-1] if stage else "no stage"
