@@ -86,10 +86,19 @@ def test_a_full_disk_leaves_the_last_state_and_nothing_else(num_bytes: int) -> N
     checkpoint = saved_checkpoint("training")
     with full_disk(num_bytes), pytest.raises(UserError) as error:
         checkpoint.save({"step": 2, "weights": torch.full((10_000,), 2.0)})
-    assert str(error.value).startswith(f"cannot write the checkpoint {checkpoint.path} (")
+    assert str(error.value).startswith(f"cannot write the checkpoint {checkpoint.path} (File too large): make room")
     assert "\n" not in str(error.value)
     assert saved_step(checkpoint) == 1
     assert list(checkpoint.folder.iterdir()) == [checkpoint.path]
+
+
+def test_a_folder_that_was_closed_meanwhile_leaves_the_last_state(folder: Path) -> None:
+    checkpoint = saved_checkpoint("training")
+    folder.chmod(0o500)
+    with unprivileged(), pytest.raises(UserError, match=r"cannot write the checkpoint .* \(Permission denied\): "):
+        checkpoint.save({"step": 2, "weights": torch.full((10_000,), 2.0)})
+    folder.chmod(0o700)
+    assert saved_step(checkpoint) == 1
 
 
 def test_a_folder_that_cannot_be_written_is_named(folder: Path) -> None:

@@ -1,14 +1,17 @@
 """Real signals to a real `dvc repro`: nothing is lost, nothing is done twice, nothing differs in the end."""
 
+import shutil
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import overlay
 from finished_pipeline import run
-from real_repro import LOCK, all_runs, dvc, executed, finish, send, start_repro, wait_for
+from real_repro import LOCK, all_runs, dvc, executed, finish, running_stage, send, start_repro, wait_for
 
 from cifar_resnet import layout
+from cifar_resnet.tracking.state import file_md5
 
 pytestmark = pytest.mark.xdist_group("repro")  # one finished pipeline for all
 
@@ -57,5 +60,29 @@ def test_a_pipeline_interrupted_in_every_stage_ends_as_if_it_had_not_been(
     interrupt(signal.SIGKILL, "dvc", when="reports/gradcam/gradcam.png", log=log)
 
     assert executed(dvc("repro")) == ["gradcam_report"]
+    assert LOCK.read_bytes() == uninterrupted
+    assert_one_finished_run(workspace)
+
+
+def test_a_training_that_lost_its_dvc_keeps_a_second_one_away_and_loses_nothing(
+    workspace: Path, uninterrupted: bytes, log: Path
+) -> None:
+    md5 = file_md5(layout.MODEL)
+    for file in (layout.MODEL, Path(".dvc", "cache", "files", "md5", md5[:2], md5[2:])):
+        file.unlink()  # train has to run again
+    shutil.rmtree("checkpoints")
+    overlay(layout.PARAMS, {"runtime": {"checkpoint_steps": 1}}, layout.PARAMS)
+
+    repro = start_repro(log)
+    orphan = wait_for(lambda: running_stage(repro))
+    wait_for(lambda: list(Path.cwd().glob(CHECKPOINT)))
+    repro.kill()
+    repro.wait()  # a process that is stopped when its group loses its leader gets a SIGHUP
+    orphan.suspend()  # so that it is still there when the second one comes
+    with pytest.raises(AssertionError, match="error: another process is training here"):
+        dvc("repro")
+    orphan.resume()
+    psutil.wait_procs([orphan])
+    dvc("repro")
     assert LOCK.read_bytes() == uninterrupted
     assert_one_finished_run(workspace)

@@ -25,6 +25,8 @@ from pipeline import download, evaluate, gradcam_report, lr_find, train
 from pipeline.demo import overlay
 from pipeline.stage import main
 
+pytestmark = pytest.mark.xdist_group("stages")  # which run once
+
 
 @pytest.fixture(scope="module", autouse=True)
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Params]:

@@ -1,6 +1,7 @@
 """Checkpoints that a killed training goes on from: written atomically, found by what the training depends on."""
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -95,17 +96,20 @@ class Checkpoint:
         Raises:
             UserError: the disk is full or the folder cannot be written; the last state is still there.
         """
+        serialized = io.BytesIO()  # in memory first: of a file that it cannot write, torch hides the reason
+        torch.save(state, serialized)
         new = self.path.with_suffix(".new")
         try:
             with new.open("wb") as file:
-                torch.save(state, file)
+                file.write(serialized.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
             new.replace(self.path)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-            new.unlink(missing_ok=True)
+        except OSError as error:
+            with suppress(OSError):  # on a read-only disk nothing can be removed either
+                new.unlink()
             raise UserError(
-                f"cannot write the checkpoint {self.path} ({_first_line(error)}): make room or mend the folder, then "
+                f"cannot write the checkpoint {self.path} ({error.strerror}): make room or mend the folder, then "
                 "call `dvc repro` again; it goes on from the last good checkpoint"
             ) from None
 
@@ -132,7 +136,3 @@ class Checkpoint:
 
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.exists() else ""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

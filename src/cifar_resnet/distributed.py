@@ -29,7 +29,13 @@ def run_in_processes(module: str, num_processes: int) -> None:
     """
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes)]
     environment = {"OMP_NUM_THREADS": "1", **os.environ}  # until compute.threads is set; torchrun warns otherwise
-    status = subprocess.run([*torchrun, "-m", module], env=environment).returncode
+    process = subprocess.Popen([*torchrun, "-m", module], env=environment)
+    try:
+        status = process.wait()
+    except BaseException:  # a signal to this process; terminated, not killed, torchrun ends the others first
+        process.terminate()
+        process.wait()
+        raise
     if status:
         raise UserError(
             f"one of the {num_processes} training processes failed (torchrun ended with {status}; its reason is "

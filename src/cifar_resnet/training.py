@@ -133,7 +133,8 @@ def train_step(
         state.average.update_parameters(state.net)
 
     num_correct = (logits.argmax(dim=1) == labels).sum()
-    state.totals += torch.stack([loss_sum.detach(), num_correct, torch.full_like(num_correct, len(labels))])
+    sums = torch.stack([loss_sum.detach(), num_correct, torch.full_like(num_correct, len(labels))])
+    state.totals += sum_over_processes(sums)  # alike in every process, so that one checkpoint serves all
     return loss.detach()
 
 
@@ -170,7 +171,7 @@ def fit(
 
 
 def _finish_epoch(state: TrainingState, data: TrainingData, lr: float, compute: Compute) -> EpochMetrics:
-    loss_sum, num_correct, num_images = sum_over_processes(state.totals).tolist()
+    loss_sum, num_correct, num_images = state.totals.tolist()
     check_finite(state)
     held_out_loss_sum, num_held_out_correct = evaluate_held_out(state.model, data, compute)
     num_held_out = len(data.held_out_labels)

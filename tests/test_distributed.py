@@ -1,0 +1,83 @@
+"""Training in two processes that torchrun starts, for real."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import overlay
+from real_repro import wait_for
+
+from cifar_resnet import layout
+from cifar_resnet.history import read_history
+from cifar_resnet.lr_range import FoundRates
+from cifar_resnet.params import load_params
+from pipeline import download, train
+
+
+@pytest.fixture(autouse=True)
+def ready_to_train(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workspace after the stages before train, with few and small steps: each amplifies rounding tenfold."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace}/runs.db")
+    overlay(layout.PARAMS, {"train": {"batch_size": 512}}, layout.PARAMS)
+    download.run(load_params(layout.PARAMS).data)
+    layout.LR_FOUND.parent.mkdir(parents=True)
+    FoundRates(0.002, 0.02, "valley", {}).write_json(layout.LR_FOUND)
+
+
+def train_in_two_processes() -> psutil.Popen:
+    overlay(layout.PARAMS, {"compute": {"processes": 2}, "runtime": {"checkpoint_steps": 2}}, layout.PARAMS)
+    command = [sys.executable, "-m", "pipeline.train"]
+    return psutil.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def worker(training: psutil.Popen, rank: int) -> psutil.Process:
+    (found,) = (
+        process
+        for process in training.children(recursive=True)
+        if process.cmdline()[-1] == "pipeline.train" and process.environ().get("RANK") == str(rank)
+    )
+    return found
+
+
+def test_two_processes_learn_what_one_does_even_if_one_of_them_was_killed(workspace: Path) -> None:
+    params = load_params(layout.PARAMS)
+    train.run(params.data, params.augment, params.model, params.train, params.compute, params.runtime)
+    alone = read_history(layout.HISTORY)
+    (first_checkpoint,) = workspace.glob("checkpoints/*/state.pt")
+
+    training = train_in_two_processes()
+    wait_for(lambda: set(workspace.glob("checkpoints/*/state.pt")) - {first_checkpoint})
+    processes = training.children(recursive=True)
+    worker(training, rank=1).send_signal(signal.SIGKILL)
+    _, errors = training.communicate()
+    assert training.returncode == 1
+    assert errors.splitlines()[-1].startswith("error: one of the 2 training processes failed (torchrun ended with 1;")
+    assert not any(process.is_running() for process in processes)
+
+    training = train_in_two_processes()
+    output, errors = training.communicate()
+    assert training.returncode == 0, errors
+    assert "going on from the checkpoint after 0 epochs and 2 steps" in output
+    for together, one in zip(read_history(layout.HISTORY), alone, strict=True):
+        assert together.train_loss == pytest.approx(one.train_loss, rel=1e-3)
+        assert together.held_out_loss == pytest.approx(one.held_out_loss, rel=1e-3)
+
+
+def test_a_signal_to_the_stage_ends_all_its_processes(workspace: Path) -> None:
+    overlay(layout.PARAMS, {"train": {"epochs": 1000}}, layout.PARAMS)
+    training = train_in_two_processes()
+    wait_for(lambda: list(workspace.glob("checkpoints/*/state.pt")))
+    processes = training.children(recursive=True)
+    training.send_signal(signal.SIGINT)
+    training.wait()
+    assert not [process for process in processes if is_alive(process)]
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
