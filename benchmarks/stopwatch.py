@@ -35,7 +35,7 @@ class Observation:
 
     lines: tuple[tuple[str, Times], ...]  # what it printed, and when
     total: Times
-    peak_bytes: int  # resident memory of its largest process
+    peak_bytes: int  # resident memory: the peaks of all its processes together
 
     def times(self, beginning: str) -> list[Times]:
         """When the lines came that begin like this."""
@@ -63,14 +63,14 @@ def observe(command: Sequence[str], folder: Path, environment: Mapping[str, str]
         )
         assert process.stdout
         lines: list[tuple[str, Times]] = []
-        complete = False
+        complete, peak_bytes = False, 0
         for output in process.stdout:
             times = Times(time.monotonic() - started, _cpu_seconds(process.pid))
             # A progress bar redraws itself after a carriage return; what counts is what stands at the end.
             line = output.rstrip("\n").rpartition("\r")[2]
             lines.append((line, times))
             if until and line.startswith(until):
-                complete = True
+                complete, peak_bytes = True, _peak_bytes(process.pid)
                 _kill(process.pid)
                 break
         _, status, usage = os.wait4(process.pid, 0)
@@ -82,7 +82,8 @@ def observe(command: Sequence[str], folder: Path, environment: Mapping[str, str]
             raise CommandError(
                 f"{' '.join(command)} ended with {process.returncode} in {folder}:\n{errors.read()[-4000:]}"
             )
-    return Observation(tuple(lines), Times(wall, usage.ru_utime + usage.ru_stime), usage.ru_maxrss * 1024)
+    total = Times(wall, usage.ru_utime + usage.ru_stime)
+    return Observation(tuple(lines), total, peak_bytes or usage.ru_maxrss * 1024)
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -94,6 +95,15 @@ def _cpu_seconds(pid: int) -> float:
         except psutil.NoSuchProcess:  # it ended just now, and counts among its parent's children at the next line
             continue
     return seconds
+
+
+def _peak_bytes(pid: int) -> int:
+    """Peak resident memory of a process and its descendants, added up; memory that they share counts several times."""
+    kilobytes = 0
+    for process in _tree(pid):
+        with suppress(OSError, IndexError):  # it ended just now, or this is no Linux
+            kilobytes += int(Path(f"/proc/{process.pid}/status").read_text().partition("VmHWM:")[2].split()[0])
+    return kilobytes * 1024
 
 
 def _kill(pid: int) -> None:

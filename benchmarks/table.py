@@ -25,7 +25,7 @@ def _introduction(about: Figures, figures: Figures) -> str:
     size = about["training"]
     return (
         f"Measured by `make bench` on {about['cores']} cores ({about['cpu']}), Python {about['python']}, {packages}; "
-        f"batch {size['batch_size']}, {about['images']}, medians of {figures['num_rounds']} interleaved rounds."
+        f"batch {size['batch_size']}, {about['images']}; rounds in which all took turns: {figures['num_rounds']}."
     )
 
 

@@ -10,7 +10,8 @@ import torch
 from cifar_resnet import layout
 from cifar_resnet.compute import Compute, prepare_compute
 from cifar_resnet.data import Dataset, load_dataset
-from cifar_resnet.evaluation import Evaluation, predict_logits, softmax
+from cifar_resnet.evaluation import Evaluation
+from cifar_resnet.inference import predict_logits, softmax
 from cifar_resnet.model import ResNet, load_weights, make_network
 from cifar_resnet.params import ComputeParams, DataParams, EvaluateParams, ModelParams
 from cifar_resnet.plots.evaluation import plot_confusion, plot_misclassified, plot_reliability

@@ -40,7 +40,8 @@ def run_sweep(
     compute: Compute,
 ) -> LRSweep:  # fmt: skip
     """Train an untrained network, of the sweep's own seed, for a few steps at a rising learning rate."""
-    state = start_training(dataset, model, train, lr_find.seed, compute)
+    not_averaged = train.model_copy(update={"ema_decay": 0.0})  # the sweep has no use for averaged weights
+    state = start_training(dataset, model, not_averaged, lr_find.seed, compute)
     state.net.train()
     batches = _endless_batches(data, train.batch_size, lr_find.seed)
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from ruamel.yaml import YAML
 
 from cifar_resnet import layout
 from cifar_resnet.compute import prepare_compute
 from cifar_resnet.data import load_dataset
 from cifar_resnet.errors import UserError
-from cifar_resnet.evaluation import predict_logits, softmax
+from cifar_resnet.inference import predict_logits, softmax
+from cifar_resnet.lock import locked_settings, read_lock
 from cifar_resnet.model import load_weights, make_network
 from cifar_resnet.params import Params, load_params
 from cifar_resnet.prediction import Prediction, find_images, read_images, top_predictions
@@ -30,7 +30,7 @@ def run(options: Namespace, params: Params) -> None:
     Raises:
         UserError: an image, the model or the data set's description cannot be used.
     """
-    require_data_set(params.data.dataset)
+    require_trained_with(params)
     paths = find_images(options.images)
     images = read_images(paths)
     resolved = replace(prepare_compute(params.compute), precision=torch.float32)  # as the stage `evaluate` predicts
@@ -49,22 +49,22 @@ def run(options: Namespace, params: Params) -> None:
         write_overlays(paths, np.concatenate([images, overlay(images, maps)], axis=2), options.gradcam)
 
 
-def require_data_set(dataset: str) -> None:
-    """Make sure that the model on disk was trained on this data set.
+def require_trained_with(params: Params) -> None:
+    """Make sure that the model on disk is one of this data set and network.
 
-    Data sets may agree in all shapes, so the weights cannot tell; `dvc.lock` can.
+    Data sets may agree in all shapes, and the scale of the logits is no weight: `dvc.lock` knows, the file does not.
 
     Raises:
-        UserError: it was trained on another.
+        UserError: it was trained with other settings.
     """
-    lock = Path("dvc.lock")
-    stages = (YAML(typ="safe", pure=True).load(lock) or {}).get("stages", {}) if lock.exists() else {}
-    trained_on = stages.get("train", {}).get("params", {}).get(layout.PARAMS.name, {}).get("data.dataset", dataset)
-    if trained_on != dataset:
-        raise UserError(
-            f"{layout.MODEL} was trained on {trained_on}, but data.dataset is {dataset}: set it to {trained_on}, "
-            f"or train on {dataset} with `dvc repro train`"
-        )
+    trained_with = locked_settings(read_lock().get("train", {}))
+    now = {"data.dataset": params.data.dataset, **{f"model.{key}": value for key, value in params.model}}
+    for name, value in now.items():
+        if trained_with.get(name, value) != value:
+            raise UserError(
+                f"{layout.MODEL} was trained with {name} {trained_with[name]}, but params.yaml has {value}: set it to "
+                f"{trained_with[name]}, or train anew with `dvc repro train`"
+            )
 
 
 def as_table(predictions: Sequence[Prediction]) -> str:

@@ -20,9 +20,13 @@ def run(runtime: RuntimeParams) -> None:
         print(f"the runs are on {without_password(uri)}")
         return
     port = os.environ.get("MLFLOW_PORT", "5000")
-    address = ["--host", "127.0.0.1", "--port", port, "--workers", "1", "--backend-store-uri", uri]
-    # MLflow would also start eight processes, of 230 MB each, for background jobs of which this project has none.
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    address = ["--host", "127.0.0.1", "--port", port, "--workers", "1"]
+    environment = {
+        **os.environ,
+        "MLFLOW_BACKEND_STORE_URI": uri,  # it may hold a password, which every user of the machine sees in arguments
+        # MLflow would also start eight processes, of 230 MB each, for background jobs of which this project has none.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
     # From its own start page MLflow leads to an empty view for traces of language models.
     page = f"#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
     print(f"MLflow on http://127.0.0.1:{port}/{page} (Ctrl-C ends it)", flush=True)

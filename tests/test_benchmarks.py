@@ -1,17 +1,24 @@
 """What `make bench` measures with, and makes of it."""
 
+import csv
 import os
 import sys
 from pathlib import Path
 
 import psutil
 import pytest
+from real_repro import all_runs
 
+from benchmarks import recipe
 from benchmarks.figures import summarize
 from benchmarks.measurements import CONTENDERS, OURS, PLAIN, STAGES, Bench
 from benchmarks.stopwatch import CommandError, observe
 from benchmarks.table import as_markdown
 from benchmarks.workspace import Size, find_images
+from cifar_resnet import layout
+from cifar_resnet.lr_range import FoundRates
+from cifar_resnet.params import load_params
+from pipeline import download
 
 BUSY = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
 
@@ -31,6 +38,17 @@ def test_a_line_is_stamped_with_the_time_it_came_at() -> None:
 def test_the_time_of_child_processes_counts() -> None:
     child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {BUSY!r}]); print('done', flush=True)"
     assert run(child).times("done")[0].cpu > 0.25
+
+
+def test_the_memory_of_child_processes_counts() -> None:
+    child = "data = b'x' * 300_000_000; print('child', flush=True); import time; time.sleep(60)"
+    code = (
+        "import subprocess, sys, time\n"
+        "ended = subprocess.Popen([sys.executable, '-c', ''])\n"  # a zombie by then, which has no memory
+        f"child = subprocess.Popen([sys.executable, '-c', {child!r}])\n"
+        "time.sleep(60)"
+    )
+    assert 300e6 < run(code, until="child").peak_bytes < 400e6
 
 
 def test_an_observation_may_end_early_and_leaves_no_process_behind() -> None:
@@ -134,3 +152,22 @@ PARTS = {
     "input_pipeline": {"this project": 10_000.0},
     "no_op": [both(1.0)],
 }  # fmt: skip
+
+
+def test_every_variant_of_the_recipe_is_trained_and_becomes_a_run(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"TRAINED_ON": 200, "JUDGED_BY": 100, "EPOCHS": 1, "RESULTS": workspace / "recipe.csv"}.items():
+        monkeypatch.setattr(recipe, name, value)
+    monkeypatch.setattr(recipe, "PARTS", {"no CutOut": {"augment": {"cutout": 0}}})
+    download.run(load_params(layout.PARAMS).data)
+    layout.LR_FOUND.parent.mkdir(parents=True)
+    FoundRates(0.002, 0.02, "valley", {"descent_start": 0.002, "valley": 0.02}).write_json(layout.LR_FOUND)
+
+    recipe.main()
+    rows = list(csv.DictReader((workspace / "recipe.csv").read_text().splitlines()))
+    assert [(row["variant"], row["epoch"]) for row in rows] == [("valley", "1"), ("no CutOut", "1")]
+    found = {run.info.run_name: run for run in all_runs(workspace)}
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    assert found["no CutOut"].data.params["augment.cutout"] == "0"
+    assert f"{found['valley'].data.metrics['epoch/validation_accuracy']:.4f}" == rows[0]["validation_accuracy"]

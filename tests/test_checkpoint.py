@@ -1,6 +1,5 @@
 import multiprocessing
 import os
-import pickle
 import resource
 import signal
 import sys
@@ -112,8 +111,19 @@ def test_a_folder_that_cannot_be_written_is_named(folder: Path) -> None:
 def test_no_code_is_unpickled_from_a_checkpoint() -> None:
     checkpoint = saved_checkpoint("training")
     torch.save({"step": Path("not a tensor")}, checkpoint.path)
-    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+    with pytest.raises(UserError, match="Weights only load failed"):
         checkpoint.load()
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 1000])
+def test_a_damaged_checkpoint_is_named(kept_bytes: int) -> None:
+    checkpoint = saved_checkpoint("training")
+    checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:kept_bytes])
+    with pytest.raises(UserError) as error:
+        checkpoint.load()
+    assert str(error.value).startswith(f"the checkpoint {checkpoint.path} is damaged (")
+    assert str(error.value).endswith("): delete it, and `dvc repro` trains from the start")
+    assert "\n" not in str(error.value)
 
 
 def train_until_killed(key: str, training: Connection) -> None:

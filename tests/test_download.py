@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cifar_resnet import sources
 from cifar_resnet.data import load_dataset, save_dataset
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import DataParams
@@ -71,6 +72,11 @@ def _zip(path: Path, first: str | None = None) -> Path:
         for name, content in FILES.items():
             archive.writestr(f"{FOLDER}/{name}", content)
     return path
+
+
+def _unpacked(parent: Path) -> Path:
+    _folder(parent)
+    return parent
 
 
 def _folder(parent: Path, files: Mapping[str, bytes] = FILES) -> Path:
@@ -289,6 +295,25 @@ def test_an_archive_with_an_unsafe_member_is_refused_by_the_members_name(
         fetch_cifar10([server.url], CHECKSUMS, tmp_path / "partial")
     assert f"{server.url}: refused: its member {member.name} " in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("make", [_tar, _zip, _unpacked])
+def test_a_file_that_unpacks_to_more_than_any_published_one_is_not_read_whole(
+    make: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 10_000)
+    with pytest.raises(SourceError, match=r"^refused: its data_batch_1 has more than 0 MB$"):
+        read_cifar10(make(tmp_path / "source"), CHECKSUMS)
+
+
+def test_a_server_that_sends_without_end_is_left(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    monkeypatch.setattr(sources, "MAX_DOWNLOAD_BYTES", 1_000)
+    with pytest.raises(UserError):
+        fetch_cifar10([server.url], CHECKSUMS, tmp_path / "download")
+    assert f"{server.url}: refused: it sends more than 0 MB" in capsys.readouterr().err
+    assert not (tmp_path / "download").exists()
 
 
 def test_a_zip_with_a_path_escaping_member_is_refused(tmp_path: Path):

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from cifar_resnet.compute import Compute, prepare_compute
-from cifar_resnet.evaluation import Evaluation, calibration_bins, predict_logits, softmax
+from cifar_resnet.evaluation import Evaluation, calibration_bins
+from cifar_resnet.inference import predict_logits, softmax
 from cifar_resnet.model import ResNet
 from cifar_resnet.params import Params
 

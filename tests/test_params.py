@@ -16,7 +16,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 PARAMS = PROJECT / "params.yaml"
 
 LEARNING_RATE = "find or a number above 0 to 100"
-SEED = "a whole number from 0 below 4294967296"
+SEED = "a whole number from 0 to below 4294967296"
 
 BAD_VALUES = [
     ("data.dataset", "mnist", "cifar10 | digits"),
@@ -38,7 +38,7 @@ BAD_VALUES = [
     ("lr_find.end_lr", 101, "a number above 0 to 100"),
     ("lr_find.end_lr", 0.0005, "at least 10 times start_lr, 0.0001"),
     ("lr_find.steps", 19, "a whole number from 20 to 10000"),
-    ("lr_find.smoothing", 1, "a number from 0 below 1"),
+    ("lr_find.smoothing", 1, "a number from 0 to below 1"),
     ("lr_find.stop_factor", 1.0, "a number above 1"),
     ("lr_find.rule", "steep", "valley | steepest | minimum/10 | slide | descent_end"),
     ("train.seed", -1, SEED),
@@ -50,10 +50,10 @@ BAD_VALUES = [
     ("train.lr_min", "auto", LEARNING_RATE),
     ("train.lr_max", 0, LEARNING_RATE),
     ("train.lr_max", float("inf"), LEARNING_RATE),
-    ("train.momentum", 1.0, "a number above 0 below 1"),
-    ("train.weight_decay", float("nan"), "a number from 0 below 1"),
-    ("train.label_smoothing", -0.1, "a number from 0 below 1"),
-    ("train.ema_decay", "0.99", "a number from 0 below 1"),
+    ("train.momentum", 1.0, "a number above 0 to below 1"),
+    ("train.weight_decay", float("nan"), "a number from 0 to below 1"),
+    ("train.label_smoothing", -0.1, "a number from 0 to below 1"),
+    ("train.ema_decay", "0.99", "a number from 0 to below 1"),
     ("evaluate.flip_tta", "on", "true or false"),
     ("evaluate.calibration_bins", 1, "a whole number from 2 to 100"),
     ("evaluate.grid_images", 101, "a whole number from 1 to 100"),
@@ -66,7 +66,7 @@ BAD_VALUES = [
     ("compute.threads", 0, "auto or a whole number from 1 to 1024"),
     ("compute.processes", "two", "a whole number from 1 to 1024"),
     ("runtime.workers", -1, "auto or a whole number from 0 to 256"),
-    ("runtime.experiment", "", "of at least length 1"),
+    ("runtime.experiment", "", "a text with a length of at least 1"),
     ("runtime.registered_model", "team/resnet", 'a text matching ^[^/:"]+$'),
 ]
 
@@ -95,7 +95,7 @@ def test_a_bad_value_is_refused_in_one_line_with_key_value_and_what_is_allowed(
 
 def test_learning_rates_in_the_wrong_order_are_refused(tmp_path: Path) -> None:
     line = refusal(changed(tmp_path, train={"lr_min": 0.4, "lr_max": 0.1}))
-    assert line.endswith("params.yaml: train: lr_min is 0.4; it must be below lr_max, 0.1")
+    assert line.endswith("params.yaml: train.lr_min is 0.4; it must be below lr_max, 0.1")
 
 
 def test_each_mistake_has_its_own_line(tmp_path: Path) -> None:

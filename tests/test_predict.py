@@ -169,8 +169,15 @@ def test_user_mistakes_get_one_line(project: Path, settings: Params) -> None:
     with pytest.raises(UserError, match=r"model\.pt does not fit the network of params\.yaml"):
         run_predict(wider, project)
 
-    Path("dvc.lock").write_text("stages: {train: {params: {params.yaml: {data.dataset: cifar10}}}}")
-    with pytest.raises(UserError, match=r"model\.pt was trained on cifar10, but data\.dataset is digits"):
+    for locked, reason in {
+        "data.dataset: cifar10": "was trained with data.dataset cifar10, but params.yaml has digits: set it to cifar10",
+        "model: {logit_scale: 1.0}": "was trained with model.logit_scale 1.0, but params.yaml has 0.125: set it to 1.0",
+    }.items():
+        Path("dvc.lock").write_text(f"stages: {{train: {{params: {{params.yaml: {{{locked}}}}}}}}}")
+        with pytest.raises(UserError, match=reason):
+            run_predict(settings, project)
+    Path("dvc.lock").write_text("<<<<<<< HEAD")
+    with pytest.raises(UserError, match=r"dvc\.lock is broken"):
         run_predict(settings, project)
     Path("dvc.lock").unlink()
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from conftest import overlay
-from real_repro import LOCK, STAGES, dvc, executed, finish
+from real_repro import LOCK, STAGES, all_runs, dvc, executed, finish, wait_for
 
 from cifar_resnet import layout
+from cifar_resnet.tracking.publication import FILES
 
 pytestmark = pytest.mark.xdist_group("repro")  # one finished pipeline for all
 
@@ -66,3 +67,20 @@ def test_an_experiment_with_another_seed_gives_another_model_and_stands_in_every
     (experiment,) = (row for row in rows if row["Experiment"] == "other-seed")
     assert experiment["train.seed"] == "1"
     assert float(experiment["test_loss"]) == pytest.approx(loss)
+
+
+@pytest.mark.usefixtures("finished")
+def test_a_queued_sweep_two_at_a_time_gives_each_experiment_one_run_in_this_store() -> None:
+    before = LOCK.read_bytes()
+    dvc("exp", "run", "--queue", "--set-param", "train.seed=1,2")
+    dvc("queue", "start", "--jobs", "2")
+    try:
+        wait_for(lambda: not {"Queued", "Running"} & set(dvc("queue", "status").split()))
+    finally:
+        dvc("queue", "stop", "--kill")
+    queued = [run for run in all_runs(Path.cwd()) if "dvc_experiment" in run.data.tags]
+    assert sorted(run.data.params["train.seed"] for run in queued) == ["1", "2"]
+    assert {run.info.status for run in queued} == {"FINISHED"}
+    assert all("gradcam/index.html" in run.data.tags[FILES] for run in queued)
+    assert {run.data.tags["dvc_experiment"] for run in queued} == set(dvc("exp", "list", "--name-only").split())
+    assert LOCK.read_bytes() == before

@@ -138,6 +138,7 @@ def test_a_dvc_experiment_and_its_run_lead_to_each_other(project: Path, capsys: 
 
     capsys.readouterr()
     commit_of_dvc = run("git", "for-each-ref", "--format=%(objectname)", "refs/exps", cwd=project).split()[0]
+    run("dvc", "exp", "apply", "brave-fox", cwd=project)  # for which DVC keeps a reference of its own
     for word in ("brave-fox", found.info.run_id, found.info.run_name, commit_of_dvc):
         runs.print_runs(word)
         printed = capsys.readouterr().out
@@ -155,5 +156,9 @@ def test_a_commit_and_its_run_lead_to_each_other(project: Path, capsys: pytest.C
     assert f"recorded in commit {commit_id('HEAD')[:7]} Results" in printed
     runs.print_table()
     assert f"{found.info.run_name}  FINISHED  75.00%" in capsys.readouterr().out
+    (project / "dvc.lock").write_text("<<<<<<< HEAD\n")
+    commit(project, "A merge conflict, committed")
+    runs.print_runs(found.info.run_id)
+    assert f"recorded in commit {commit_id('HEAD~')[:7]} Results" in capsys.readouterr().out
     with pytest.raises(UserError, match="'nonsense' is no run"):
         runs.print_runs("nonsense")

@@ -73,9 +73,36 @@ def test_a_resumed_training_goes_on_in_its_run_and_logs_no_step_twice(project: P
     assert curve(tiny_params, "epoch/test_loss") == [(1, 2.1), (2, 2.1 / 2), (3, 2.1 / 3)]
 
 
+def test_a_training_killed_before_its_first_epoch_goes_on_in_its_run(project: Path, tiny_params: Params) -> None:
+    with suppress(KeyboardInterrupt), live_training(tiny_params, []):
+        raise KeyboardInterrupt
+    interrupted = only_run(tiny_params)
+    with live_training(tiny_params, []) as live:
+        live.log_epoch(epochs(1)[0])
+    assert only_run(tiny_params).info.run_id == interrupted.info.run_id
+
+
+def test_a_training_resumed_with_another_setting_of_a_later_stage_shows_that(
+    project: Path, tiny_params: Params
+) -> None:
+    with suppress(KeyboardInterrupt), live_training(tiny_params, []) as live:
+        live.log_epoch(epochs(1)[0])
+        raise KeyboardInterrupt
+    other = tiny_params.model_copy(update={"gradcam": tiny_params.gradcam.model_copy(update={"layer": "layer1"})})
+    with live_training(other, epochs(1)) as live:
+        live.log_epoch(epochs(2)[1])
+    assert only_run(other).data.params["gradcam.layer"] == "layer1"
+    assert len(curve(other, "epoch/test_loss")) == 2
+
+
 def test_a_training_that_starts_over_replaces_its_unfinished_run(project: Path, tiny_params: Params) -> None:
-    with pytest.raises(ValueError, match="out of memory"), live_training(tiny_params, []):
-        raise ValueError("out of memory")
+    def train_and_fail() -> None:
+        with live_training(tiny_params, []) as live:
+            live.log_epoch(epochs(1)[0])
+            raise ValueError("out of memory")
+
+    with pytest.raises(ValueError, match="out of memory"):
+        train_and_fail()
     failed = only_run(tiny_params)
     assert failed.info.status == "FAILED"
     with live_training(tiny_params, []):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import pytest
 import torch
 from conftest import TINY, overlay
 from finished_pipeline import epochs, write_json, write_metrics, write_outputs
@@ -165,6 +166,17 @@ def test_a_change_to_evaluation_alone_is_a_new_run_of_the_same_model(project: Pa
     assert len(client().search_model_versions()) == 1
 
 
+def test_a_training_followed_under_other_settings_of_a_later_stage_is_published_under_these(
+    project: Path, tiny_params: Params
+) -> None:
+    with live_training(tiny_params, []) as live:
+        for epoch in epochs(2):
+            live.log_epoch(epoch)
+    other = with_settings(project, gradcam={"layer": "layer1"})
+    publish(other, ALL)
+    assert published_run(other).data.params["gradcam.layer"] == "layer1"
+
+
 def test_settings_that_shape_no_result_make_no_new_run(project: Path, tiny_params: Params) -> None:
     publish(tiny_params, ALL)
     other = with_settings(project, runtime={"checkpoint_steps": 7}, data={"sources": ["elsewhere"]})
@@ -186,6 +198,16 @@ def test_a_model_of_another_data_set_is_no_rival(project: Path, tiny_params: Par
     write_outputs(project, tiny_params, accuracy=0.99, seed=1)
     publish(with_settings(project, train={"seed": 1}), ALL)
     assert champion(tiny_params) == "1"
+
+
+@pytest.mark.parametrize("tags", [{}, {"dataset": "digits"}, {"dataset": "digits", "accuracy": "inf"}])
+def test_a_version_registered_by_hand_is_no_rival(project: Path, tiny_params: Params, tags: dict[str, str]) -> None:
+    name = tiny_params.runtime.registered_model
+    open_store(tiny_params.runtime.experiment)
+    client().create_registered_model(name)
+    client().create_model_version(name, (project / "models").as_uri(), tags=tags)
+    publish(tiny_params, ALL)
+    assert champion(tiny_params) == "2"
 
 
 def test_a_model_that_was_left_half_logged_is_logged_anew(project: Path, tiny_params: Params) -> None:

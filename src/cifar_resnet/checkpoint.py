@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -84,10 +85,20 @@ class Checkpoint:
             yield
 
     def load(self) -> dict[str, Any] | None:
-        """The last state saved, or None. It holds tensors, numbers and text: no code is unpickled."""
+        """The last state saved, or None. It holds tensors, numbers and text: no code is unpickled.
+
+        Raises:
+            UserError: the file is damaged.
+        """
         if not self.path.exists():
             return None
-        state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, UnpicklingError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(
+                f"the checkpoint {self.path} is damaged ({reason}): delete it, and `dvc repro` trains from the start"
+            ) from None
         return state
 
     def save(self, state: dict[str, Any]) -> None:

@@ -33,8 +33,9 @@ class Compute:
     def __str__(self) -> str:
         precision = {torch.float32: "fp32", torch.bfloat16: "bf16"}[self.precision]
         processes = f"{self.num_processes} processes of " if self.num_processes > 1 else ""
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         compiled = ", compiled" if self.compile else ""
-        return f"{self.device.type}, {precision}, {processes}{self.threads} threads{compiled}"
+        return f"{self.device.type}, {precision}, {processes}{threads}{compiled}"
 
     def autocast(self) -> torch.autocast:
         """A context in which convolutions and products use the chosen precision."""

@@ -20,7 +20,7 @@ from cifar_resnet.errors import UserError
 Floats = NDArray[np.float64]
 
 MIN_POINTS = 10  # fewer show no shape that a rule could read
-START_OF_DESCENT = 0.05  # share of the whole fall that tells it from noise: the plateau of 3 sweeps wavered by 2 %
+MIDDLE_OF_DESCENT = (0.2, 0.8)  # shares of the fall between which its line is fitted: above noise, below the bend
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,17 @@ def find_rates(sweep: LRSweep, rule: str) -> FoundRates:
 
 
 def descent_start(lrs: Floats, losses: Floats) -> float:
-    """Where the loss has left its first plateau: 5 % of the whole fall is done."""
-    end = losses.argmin()
-    top = losses[: end + 1].argmax()
-    threshold = losses[top] - START_OF_DESCENT * (losses[top] - losses[end])
-    return float(lrs[top + np.argmax(losses[top : end + 1] <= threshold)])
+    """Where the loss leaves its first plateau: a straight line through the middle of the fall meets the plateau there.
+
+    Of three seeds, the results lay within a factor of 1.3; those of the first 5 % of the fall, within 3.7: noise.
+    """
+    end = int(losses.argmin())
+    plateau = np.median(losses[: end // 4 + 1])
+    fallen = (plateau - losses[: end + 1]) / (plateau - losses[end])
+    first, last = (int(np.flatnonzero(fallen < share)[-1]) for share in MIDDLE_OF_DESCENT)
+    middle = slice(first, last + 2)  # with one point on each side, so never fewer than two
+    slope, intercept = np.polyfit(np.log(lrs[middle]), fallen[middle], 1)
+    return float(np.exp(-intercept / slope).clip(lrs[0], lrs[end]))
 
 
 def descent_end(lrs: Floats, losses: Floats) -> float:
@@ -144,12 +150,14 @@ def valley(lrs: Floats, losses: Floats) -> float:
 
 
 def slide(lrs: Floats, losses: Floats, gap: int = 15, flat: float = 0.005) -> float:
-    """Walk down from the highest rate, two points `gap` steps apart, until both slopes differ by less than `flat`."""
+    """Walk down from the highest rate, two points `gap` steps apart, while their slopes differ by more than `flat`."""
     slopes = np.gradient(losses)
-    right = len(losses) - 1
-    while right - gap > 0 and abs(slopes[right] - slopes[right - gap]) > flat:
-        right -= 1
-    return float(lrs[max(right - gap, 0)])
+    left = max(len(losses) - 1 - gap, 0)
+    for right in range(len(losses) - 1, gap - 1, -1):
+        if abs(slopes[right] - slopes[right - gap]) <= flat:
+            break
+        left = right - gap
+    return float(lrs[left])
 
 
 def _longest_decrease(losses: Floats) -> tuple[int, int]:

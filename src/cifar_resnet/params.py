@@ -169,7 +169,7 @@ def _describe(detail: dict[str, Any]) -> str:
     location = [str(part) for part in detail["loc"]]
     key = ".".join(location[:2])  # deeper parts name the branches of a union
     if detail["type"] == "value_error":
-        return f"{key}: {detail['ctx']['error']}"
+        return f"{key}.{detail['ctx']['error']}"
     if detail["type"] == "missing":
         return f"{key} is missing; allowed: {_allowed(location)}"
     if detail["type"] == "invalid_key":
@@ -202,6 +202,7 @@ def _in_words(schema: Mapping[str, Any]) -> str:
         return str(schema["const"])
     kind = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "a text",
             "array": "a list of texts"}[schema["type"]]  # fmt: skip
-    bounds = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below",
-              "multipleOf": "in multiples of", "pattern": "matching", "minLength": "of at least length"}  # fmt: skip
+    bounds = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "to below",
+              "multipleOf": "in multiples of", "pattern": "matching",
+              "minLength": "with a length of at least"}  # fmt: skip
     return " ".join([kind, *(f"{word} {schema[key]}" for key, word in bounds.items() if key in schema)])

@@ -55,7 +55,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     found = []
     for path in paths:
         if path.is_dir():
-            suffixes = Image.registered_extensions()
+            suffixes = _readable_suffixes()
             inside = sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in suffixes)
             if not inside:
                 raise UserError(f"{path} holds no image file: give a folder with PNG, JPEG or other pictures in it")
@@ -65,6 +65,12 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
         else:
             raise UserError(f"{path} does not exist: give image files, or folders of them")
     return found
+
+
+def _readable_suffixes() -> set[str]:
+    """Of the formats that Pillow reads by itself: PDF it only writes, and for PostScript it starts another program."""
+    formats = Image.registered_extensions()  # this call also fills Image.OPEN
+    return {suffix for suffix, name in formats.items() if name in Image.OPEN and name != "EPS"}
 
 
 def read_images(paths: Iterable[Path]) -> Images:

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Container, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, url2pathname, urlopen
@@ -44,6 +44,8 @@ PUBLISHED_MD5: Mapping[str, str] = {
 MEAN: Channels = (0.49139968, 0.48215841, 0.44653091)
 STD: Channels = (0.24703223, 0.24348513, 0.26158784)
 
+MAX_FILE_BYTES = 40_000_000  # of those that are read; the published ones have up to 31 MB
+MAX_DOWNLOAD_BYTES = 300_000_000  # the published archive has 170 MB, all files unpacked 186 MB
 TIMEOUT_SECONDS = 30  # to connect, and between two reads
 CHUNK_BYTES = 1 << 18
 LOG_BYTES = 16_000_000  # between two lines of progress in a log
@@ -149,7 +151,10 @@ def _read_files(path: Path, names: Container[str]) -> Iterator[tuple[str, bytes]
 
 def _read_folder(path: Path, names: Container[str]) -> Iterator[tuple[str, bytes]]:
     folder = path / FOLDER if (path / FOLDER).is_dir() else path
-    return ((file.name, file.read_bytes()) for file in sorted(folder.iterdir()) if file.name in names)
+    for path in sorted(folder.iterdir()):
+        if path.name in names:
+            with path.open("rb") as file:
+                yield path.name, _read(file, path.name)
 
 
 def _read_tar(path: Path, names: Container[str]) -> Iterator[tuple[str, bytes]]:
@@ -160,7 +165,7 @@ def _read_tar(path: Path, names: Container[str]) -> Iterator[tuple[str, bytes]]:
                 raise SourceError(f"refused: its member {member.name} is a link or a device")
             name = PurePosixPath(member.name).name
             if name in names and (file := archive.extractfile(member)):
-                yield name, file.read()
+                yield name, _read(file, name)
 
 
 def _read_zip(path: Path, names: Container[str]) -> Iterator[tuple[str, bytes]]:
@@ -169,7 +174,15 @@ def _read_zip(path: Path, names: Container[str]) -> Iterator[tuple[str, bytes]]:
             _refuse_unsafe(member)
             name = PurePosixPath(member).name
             if name in names:
-                yield name, archive.read(member)
+                with archive.open(member) as file:
+                    yield name, _read(file, name)
+
+
+def _read(file: IO[bytes], name: str) -> bytes:
+    content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise SourceError(f"refused: its {name} has more than {MAX_FILE_BYTES // 10**6} MB")
+    return content
 
 
 def _refuse_unsafe(member: str) -> None:
@@ -193,7 +206,7 @@ def _from_url(url: str, checksums: Mapping[str, str], download: Path) -> Dataset
     try:
         return read_cifar10(download, checksums)
     except SourceError:
-        download.unlink()
+        download.unlink(missing_ok=True)
         if not resumed:
             raise
     # The beginning came from an earlier call, so perhaps from another archive than the rest.
@@ -231,7 +244,9 @@ def _transfer(url: str, download: Path) -> None:
         with download.open("ab" if start else "wb") as file:
             chunks = iter(lambda: response.read(CHUNK_BYTES), b"")
             for chunk in _with_progress(chunks, start, total):
-                file.write(chunk)
+                if file.write(chunk) and file.tell() > MAX_DOWNLOAD_BYTES:
+                    download.unlink()
+                    raise SourceError(f"refused: it sends more than {MAX_DOWNLOAD_BYTES // 10**6} MB")
     if total is not None and _size(download) < total:
         raise ConnectionError(f"the connection closed after {_size(download):,} of {total:,} bytes")
 

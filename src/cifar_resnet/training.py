@@ -18,8 +18,8 @@ from cifar_resnet.compute import Compute
 from cifar_resnet.data import Dataset, Images, split_validation
 from cifar_resnet.distributed import share_gradients, sum_over_processes
 from cifar_resnet.errors import UserError
-from cifar_resnet.evaluation import predict_logits
 from cifar_resnet.history import EpochMetrics
+from cifar_resnet.inference import predict_logits
 from cifar_resnet.model import ResNet, make_network
 from cifar_resnet.params import AugmentParams, DataParams, ModelParams, TrainParams
 from cifar_resnet.schedule import one_cycle

@@ -33,12 +33,13 @@ def draw_learning_curves(history: Sequence[EpochMetrics], drawing: Figure) -> No
         epochs, [m.held_out_accuracy for m in history], color=ORANGE, marker=marker, markersize=4, label=held_out
     )
     last = history[-1]
-    accuracy.set(title=f"Accuracy: {held_out} {last.held_out_accuracy:.2%} after {last.epoch} epochs")
+    epochs_done = f"{last.epoch} epoch{'' if last.epoch == 1 else 's'}"
+    accuracy.set(title=f"Accuracy: {held_out} {last.held_out_accuracy:.2%} after {epochs_done}")
     accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     accuracy.legend(loc="lower right")
 
     rate.plot(epochs, [m.lr for m in history], color=GREY, marker=marker, markersize=4)
     rate.set(title="Learning rate at the end of the epoch", ylim=(0, None))
     for axes in (loss, accuracy, rate):
-        axes.set_xlabel("epoch")
+        axes.set(xlabel="epoch", xlim=(0.5, last.epoch + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

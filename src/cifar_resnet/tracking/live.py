@@ -16,6 +16,7 @@ from cifar_resnet.tracking.runs import (
     RUNNING,
     close_dead_runs,
     create_run,
+    has_settings,
     log_values,
     logged_values,
     set_tags,
@@ -49,8 +50,10 @@ class LiveRun:
             close_dead_runs(store)
             earlier = unpublished_trainings(store, params)
             tags = {**code_tags(), **machine_tags(params.compute.device), **process_tags()}
-            if finished and earlier:
-                run = earlier.pop()
+            fitting = [run for run in earlier if has_settings(run, params) and (finished or not run.data.metrics)]
+            if fitting:
+                run = fitting[-1]
+                earlier.remove(run)
                 store.client.update_run(run.info.run_id, RUNNING)
                 set_tags(store, run, tags)
                 self.logged.update(logged_values(store, run))

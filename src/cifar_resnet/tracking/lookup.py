@@ -4,23 +4,26 @@ A commit leads to its run through what it holds: its `params.yaml` and the MD5 o
 state that the run is tagged with. So a commit finds its run whether it was made before or after the training.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from mlflow.entities import Run
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from cifar_resnet import layout
 from cifar_resnet.errors import UserError
+from cifar_resnet.lock import LOCK, parse_lock
 from cifar_resnet.params import Params, parse_params
 from cifar_resnet.tracking.runs import STATE, all_runs, runs_of_state
 from cifar_resnet.tracking.source import BASELINE, COMMIT, DIRTY, EXPERIMENT, git
 from cifar_resnet.tracking.state import state_key
 from cifar_resnet.tracking.store import open_store, store_errors
-from cifar_resnet.tracking.workspace import LOCK, parse_lock
 
-EXPERIMENT_REFS = "refs/exps"  # where DVC keeps its experiments in Git
+EXPERIMENT_REFS = "refs/exps"  # where DVC keeps its experiments in Git, beside others for its own bookkeeping
+EXPERIMENT_REF = re.compile(EXPERIMENT_REFS + "/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")  # of its baseline, and its name
 MIN_PREFIX = 6  # characters of a run's identifier
 
 
@@ -113,7 +116,8 @@ def _experiments() -> Iterator[tuple[str, str]]:
     """Name and commit of each DVC experiment."""
     for line in (git("for-each-ref", "--format=%(refname) %(objectname)", EXPERIMENT_REFS) or "").splitlines():
         ref, commit = line.split()
-        yield ref.rpartition("/")[2], commit
+        if named := EXPERIMENT_REF.fullmatch(ref):
+            yield named[1], commit
 
 
 def _state_at(revision: str) -> str | None:
@@ -121,10 +125,10 @@ def _state_at(revision: str) -> str | None:
     settings, lock = (git("show", f"{revision}:./{file}") for file in (layout.PARAMS, LOCK))
     if settings is None or lock is None:
         return None
-    outs = parse_lock(lock).get("train", {}).get("outs", [])
-    model_md5 = next((out["md5"] for out in outs if out["path"] == layout.MODEL.as_posix()), None)
     try:
+        outs = parse_lock(lock).get("train", {}).get("outs", [])
         params = parse_params(YAML(typ="safe", pure=True).load(settings), name=revision)
-    except UserError:
+    except (UserError, YAMLError):  # a merge conflict was committed
         return None
+    model_md5 = next((out["md5"] for out in outs if out["path"] == layout.MODEL.as_posix()), None)
     return state_key(params, model_md5) if model_md5 else None

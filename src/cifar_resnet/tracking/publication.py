@@ -20,6 +20,7 @@ from cifar_resnet.tracking.runs import (
     STATE,
     close_dead_runs,
     create_run,
+    has_settings,
     log_values,
     logged_values,
     runs_of_state,
@@ -114,11 +115,12 @@ class _Publisher:
         actions = []
         candidates = runs_of_state(self.store, self.state)
         candidates += reversed(unpublished_trainings(self.store, self.params))  # the newest training first
-        fitting = next((run for run in candidates if self._missing(run) is not None), None)
+        shown = (run for run in candidates if has_settings(run, self.params))
+        fitting = next((run for run in shown if self._missing(run) is not None), None)
         for run in candidates:
             if run is not fitting:
                 self.store.client.delete_run(run.info.run_id)
-                reason = "which repeats it" if fitting else "whose values differ from the files"
+                reason = "which repeats it" if fitting else "whose settings or values differ from the files"
                 actions.append(f"removed {run.info.run_name}, {reason}")
         if fitting is None:
             tags = code_tags() | (machine_tags(self.params.compute.device) if completed else {})

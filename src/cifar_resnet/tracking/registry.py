@@ -62,17 +62,27 @@ def linked_models(run: Run) -> list[str]:
 def _elect(store: Store, name: str, dataset: str) -> Iterator[str]:
     """Move the alias to the best version, unless it is at a model of another data set, whose accuracy says nothing."""
     versions = _versions(store, name)
-    rated = [version for version in versions if "accuracy" in version.tags and version.tags["dataset"] == dataset]
+    rated = [(accuracy, version) for version in versions if (accuracy := _accuracy(version, dataset)) is not None]
     held = store.client.get_registered_model(name).aliases.get(CHAMPION)  # searches leave aliases out
     holder = next((version for version in versions if str(version.version) == str(held)), None)
     if not rated or (holder and holder.tags.get("dataset") != dataset):
         return
-    best = max(rated, key=lambda version: (float(version.tags["accuracy"]), -int(version.version)))
+    accuracy, best = max(rated, key=lambda rating: (rating[0], -int(rating[1].version)))
     if holder is None or holder.version != best.version:
         store.client.set_registered_model_alias(name, CHAMPION, best.version)
-        accuracy = float(best.tags["accuracy"])
         before = f"before: version {holder.version}" if holder else "the first"
         yield f"{CHAMPION} of {name} is now version {best.version}, {accuracy:.2%} ({before})"
+
+
+def _accuracy(version: ModelVersion, dataset: str) -> float | None:
+    """What this project noted of a version; None for another data set, or a version registered by hand."""
+    if version.tags.get("dataset") != dataset:
+        return None
+    try:
+        accuracy = float(version.tags["accuracy"])
+    except (KeyError, ValueError):
+        return None
+    return accuracy if 0 <= accuracy <= 1 else None
 
 
 def _versions(store: Store, name: str) -> list[ModelVersion]:

@@ -79,6 +79,11 @@ def unpublished_trainings(store: Store, params: Params) -> list[Run]:
     ]
 
 
+def has_settings(run: Run, params: Params) -> bool:
+    """Whether a run shows all these settings; MLflow cannot change them, and a training leaves evaluation's open."""
+    return run.data.params == flat_params(params)
+
+
 def close_dead_runs(store: Store) -> list[str]:
     """Mark runs killed whose process on this machine is gone; returns their names."""
     running = _search(store, f"attributes.status = '{RUNNING}' and tags.{HOST} = '{socket.gethostname()}'")

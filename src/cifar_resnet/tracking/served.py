@@ -13,7 +13,7 @@ from mlflow.types import Schema, TensorSpec
 
 from cifar_resnet import layout
 from cifar_resnet.data import load_dataset
-from cifar_resnet.model import ResNet, ServedModel, load_weights
+from cifar_resnet.model import ServedModel, load_weights, make_network
 from cifar_resnet.params import Params
 from cifar_resnet.tracking.registry import MODEL_MD5
 from cifar_resnet.tracking.store import Store
@@ -29,12 +29,10 @@ def log_model(store: Store, run: Run, params: Params, model_md5: str) -> LoggedM
         UserError: the weights or the data set, which knows the classes and colours, are missing.
     """
     dataset = load_dataset(layout.DATA / params.data.dataset)
-    num_classes = len(dataset.classes)
-    net = ResNet(num_classes, params.model.width, params.model.logit_scale, dataset.mean, dataset.std)
-    served = ServedModel(load_weights(net, layout.MODEL)).eval()
+    served = ServedModel(load_weights(make_network(dataset, params.model), layout.MODEL)).eval()
     images = np.array(dataset.test_images[:EXAMPLES])
     inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, *images.shape[1:]))])
-    outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, num_classes))])
+    outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, len(dataset.classes)))])
     requirements = [f"torch=={torch.__version__.partition('+')[0]}"]  # a suffix like +cpu is on no index
     model = store.client.create_logged_model(
         store.experiment_id, name=params.data.dataset, source_run_id=run.info.run_id, tags={MODEL_MD5: model_md5},

@@ -20,6 +20,7 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from cifar_resnet.errors import UserError
 
@@ -90,18 +91,19 @@ def store_errors() -> Iterator[None]:
     """Turn whatever a store can fail with into a UserError."""
     try:
         yield
-    except (MlflowException, OSError, sqlite3.Error, ImportError) as error:  # ImportError: a database's driver
+    except (MlflowException, SQLAlchemyError, OSError, sqlite3.Error, ImportError) as error:
+        # ImportError: a database's driver is not installed.
         raise UserError(f"the MLflow store {without_password(tracking_uri())} failed: {reason(error)}") from error
 
 
 def without_password(uri: str) -> str:
-    """An address that may be printed."""
-    return re.sub(r"//([^/@:]*):[^/@]*@", r"//\1:***@", uri)
+    """An address, or a text with some, that may be printed."""
+    return re.sub(r"//([^\s/@:]*):\S*@", r"//\1:***@", re.sub(r"(password=)[^\s&]*", r"\1***", uri))
 
 
 def reason(error: Exception) -> str:
     """An error in one short line: of a chain of network errors, the innermost."""
-    return " ".join(str(error).split()).rpartition("Caused by ")[2][:200]
+    return without_password(" ".join(str(error).split()).rpartition("Caused by ")[2])[:200]
 
 
 def open_store(experiment: str) -> Store:
@@ -109,7 +111,7 @@ def open_store(experiment: str) -> Store:
 
     Raises:
         UserError: the address is wrong, or the experiment was deleted.
-        MlflowException, OSError, sqlite3.Error, ImportError: the store fails; see `store_errors`.
+        MlflowException, SQLAlchemyError, OSError, sqlite3.Error, ImportError: the store fails; see `store_errors`.
     """
     uri = tracking_uri()
     folder = main_project() / "mlruns"
@@ -199,7 +201,8 @@ def _find_or_create(client: MlflowClient, name: str, artifacts: str | None) -> E
         assert experiment is not None
     if experiment.lifecycle_stage != LifecycleStage.ACTIVE:
         raise UserError(
-            f"the MLflow experiment {name!r} was deleted: `mlflow experiments restore -x {experiment.experiment_id}` "
-            "brings it back; or set another name in runtime.experiment"
+            f"the MLflow experiment {name!r} was deleted: `MLFLOW_TRACKING_URI={without_password(tracking_uri())} "
+            f"mlflow experiments restore -x {experiment.experiment_id}` brings it back; or set another name in "
+            "runtime.experiment"
         )
     return experiment

@@ -20,16 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from cifar_resnet import layout
-from cifar_resnet.errors import UserError
 from cifar_resnet.history import EpochMetrics, read_history
+from cifar_resnet.lock import changed_setting, read_lock
 from cifar_resnet.params import Params
 from cifar_resnet.tracking.state import file_md5
 
-LOCK = Path("dvc.lock")
 OUTPUTS = {  # of the stages that a run shows, in their order
     "lr_find": (layout.LR_CURVE, layout.LR_FOUND, layout.LR_CURVE_PLOT),
     "train": (layout.MODEL, layout.HISTORY, layout.TRAIN_METRICS, layout.TRAIN_CURVES),
@@ -81,7 +77,7 @@ def inspect(params: Params, completed: frozenset[str]) -> Workspace:
     for stage in OUTPUTS:
         if stage in completed:
             continue
-        changed = _changed_setting(stages.get(stage, {}), params)
+        changed = changed_setting(stages.get(stage, {}), params)
         edited = edited or (changed and f"{stage} ran with {changed}")
         if reason := changed or _changed_file(stage, stages):
             differing[stage] = reason
@@ -95,41 +91,6 @@ def epoch_values(epoch: EpochMetrics) -> list[Value]:
     """An epoch's metrics as values at that step."""
     row = epoch.as_row().items()
     return [Value(f"epoch/{name}", epoch.epoch, value) for name, value in row if name != "epoch"]
-
-
-def read_lock() -> dict[str, Any]:
-    """The stages in `dvc.lock`, empty if there is none."""
-    return parse_lock(LOCK.read_text(encoding="utf-8")) if LOCK.is_file() else {}
-
-
-def parse_lock(text: str) -> dict[str, Any]:
-    """The stages in the text of a `dvc.lock`.
-
-    Raises:
-        UserError: it is no YAML.
-    """
-    try:
-        return dict((YAML(typ="safe", pure=True).load(text) or {}).get("stages", {}))
-    except YAMLError:
-        raise UserError("dvc.lock is not valid YAML (a merge conflict?): mend it, or run `dvc repro --force`") from None
-
-
-def _changed_setting(entry: Mapping[str, Any], params: Params) -> str | None:
-    """The first setting that a stage's lock has another value of, in words."""
-    now = params.model_dump(mode="json")
-    for name, then in entry.get("params", {}).get(layout.PARAMS.as_posix(), {}).items():
-        for key, value in then.items() if isinstance(then, dict) else [(None, then)]:  # a section, or one setting
-            path = name if key is None else f"{name}.{key}"
-            if (current := _setting(now, path)) != value:
-                return f"{path} {value}, params.yaml has {current}"
-    return None
-
-
-def _setting(settings: Any, path: str) -> Any:
-    """The value at a dotted path, None if there is none."""
-    for part in path.split("."):
-        settings = settings.get(part) if isinstance(settings, dict) else None
-    return settings
 
 
 def _changed_file(stage: str, stages: Mapping[str, Any]) -> str | None:
