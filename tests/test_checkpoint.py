@@ -227,6 +227,17 @@ def test_of_trainings_that_were_given_up_the_last_ones_are_kept() -> None:
     assert kept == {"current", *(f"old {age}" for age in range(KEPT))}
 
 
+def test_a_state_that_another_process_deletes_meanwhile_is_passed_over() -> None:
+    for age in range(KEPT + 1):
+        saved_checkpoint(f"old {age}")
+    current = saved_checkpoint("current")
+    gone = current.folder.with_name("gone") / "state.pt"
+    gone.parent.mkdir()
+    gone.symlink_to("nothing")  # listed, but not there
+    current.remove_old()
+    assert len([path for path in current.folder.parent.glob("old */state.pt") if path.exists()]) == KEPT
+
+
 @pytest.mark.parametrize("recorded", [True, False])
 def test_the_state_of_a_finished_training_goes_once_dvc_has_recorded_it(folder: Path, *, recorded: bool) -> None:
     checkpoint = saved_checkpoint("training")

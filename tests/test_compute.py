@@ -22,7 +22,7 @@ def test_what_is_asked_for_is_set_and_said() -> None:
     compute = prepare_compute(settings(threads=2))
     assert torch.get_num_threads() == 2
     assert str(compute) == "cpu, fp32, 2 threads"
-    assert str(prepare_compute(settings(precision="bf16"))) == "cpu, bf16, 1 threads"
+    assert str(prepare_compute(settings(precision="bf16"))) == "cpu, bf16, 1 thread"
 
 
 def test_auto_means_a_thread_for_each_core_that_this_process_may_use() -> None:

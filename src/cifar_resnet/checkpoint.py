@@ -140,9 +140,16 @@ class Checkpoint:
             self.finished.unlink()
             self.path.unlink(missing_ok=True)
         others = [path for path in self.folder.parent.glob("*/state.pt") if path != self.path]
-        for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT:]:
-            with suppress(Timeout), FileLock(path.with_name("training.lock"), timeout=0):
+        for path in sorted(others, key=_last_written, reverse=True)[KEPT:]:
+            with suppress(OSError), FileLock(path.with_name("training.lock"), timeout=0):  # a Timeout is an OSError
                 shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def _last_written(path: Path) -> float:
+    """Its time, in seconds; the oldest if another process, tidying up too, has just deleted it."""
+    with suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0
 
 
 def _text(path: Path) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from cifar_resnet.convolution import Conv3x3
 from cifar_resnet.data import Dataset
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import ModelParams
@@ -14,7 +15,7 @@ from cifar_resnet.params import ModelParams
 def conv_block(in_channels: int, out_channels: int, *, pool: bool = False) -> nn.Sequential:
     """Conv 3x3, optional MaxPool 2, BatchNorm, ReLU; the pool comes first, which spares BatchNorm 3/4 of its work."""
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),  # BatchNorm has the bias
+        Conv3x3(in_channels, out_channels),
         *([nn.MaxPool2d(2)] if pool else []),
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),

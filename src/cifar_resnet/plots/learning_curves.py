@@ -42,4 +42,4 @@ def draw_learning_curves(history: Sequence[EpochMetrics], drawing: Figure) -> No
     rate.set(title="Learning rate at the end of the epoch", ylim=(0, None))
     for axes in (loss, accuracy, rate):
         axes.set(xlabel="epoch", xlim=(0.5, last.epoch + 0.5))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
