@@ -1,4 +1,4 @@
-"""Stage `evaluate`: every test image's prediction, the figures that follow, and the mistakes."""
+"""Stage `evaluate`: every test image's prediction, the figures that follow, the mistakes, and the training's curves."""
 
 import json
 from collections import Counter
@@ -11,16 +11,18 @@ from cifar_resnet import layout
 from cifar_resnet.compute import Compute, prepare_compute
 from cifar_resnet.data import Dataset, load_dataset
 from cifar_resnet.evaluation import Evaluation
+from cifar_resnet.history import read_history
 from cifar_resnet.inference import predict_logits, softmax
 from cifar_resnet.model import ResNet, load_weights, make_network
 from cifar_resnet.params import ComputeParams, DataParams, EvaluateParams, ModelParams
 from cifar_resnet.plots.evaluation import plot_confusion, plot_misclassified, plot_reliability
+from cifar_resnet.plots.learning_curves import plot_learning_curves
 from pipeline.stage import main
 
 
 def run(data: DataParams, model: ModelParams, evaluate: EvaluateParams, compute: ComputeParams) -> None:
-    """Write metrics, tables and pictures of the test set."""
-    # In full precision, whatever the training used: a served model gives these very probabilities.
+    """Write metrics, tables and pictures of the test set, and a picture of the epochs."""
+    # In full precision, whatever the training used: a served model gives these probabilities, but for rounding.
     resolved = replace(prepare_compute(compute), precision=torch.float32)
     dataset = load_dataset(layout.DATA / data.dataset)
     net = resolved.place(load_weights(make_network(dataset, model), layout.MODEL))
@@ -36,6 +38,7 @@ def run(data: DataParams, model: ModelParams, evaluate: EvaluateParams, compute:
     plot_confusion(evaluation, layout.CONFUSION_PLOT)
     plot_reliability(evaluation, evaluate.calibration_bins, layout.RELIABILITY_PLOT)
     plot_misclassified(evaluation, dataset.test_images, evaluate.grid_images, layout.MISCLASSIFIED_PLOT)
+    plot_learning_curves(read_history(layout.HISTORY), layout.LEARNING_CURVES)
     num_wrong = len(evaluation.misclassified)
     print(f"test accuracy {evaluation.accuracy:.2%}: {num_wrong} of {len(evaluation.labels)} images misclassified")
 

@@ -25,7 +25,6 @@ from cifar_resnet.params import (
     TrainParams,
     load_params,
 )  # fmt: skip
-from cifar_resnet.plots.learning_curves import plot_learning_curves
 from cifar_resnet.tracking import live_training
 from cifar_resnet.training import LearningRates, TrainingState, check_finite, fit, make_training_data, start_training
 from pipeline.stage import main
@@ -35,7 +34,7 @@ def run(
     data: DataParams, augment: AugmentParams, model: ModelParams, train: TrainParams, compute: ComputeParams,
     runtime: RuntimeParams,
 ) -> None:  # fmt: skip
-    """Write the weights, the history of the epochs, the last figures and a picture of the curves."""
+    """Write the weights, the history of the epochs and the last figures."""
     if compute.processes > 1 and not is_worker():
         run_in_processes("pipeline.train", compute.processes)
         return
@@ -115,7 +114,6 @@ def write_outputs(state: TrainingState, rates: LearningRates) -> None:
     metrics = {"epochs": last.pop("epoch"), **vars(rates), **last}
     del metrics["lr"]
     layout.TRAIN_METRICS.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    plot_learning_curves(state.history, layout.TRAIN_CURVES)
 
 
 if __name__ == "__main__":

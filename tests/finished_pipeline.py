@@ -26,15 +26,12 @@ from cifar_resnet.tracking.store import open_store
 STAGES = {  # what each stage reads and writes
     "download": ([], ["data/digits"]),
     "lr_find": (["data/digits"], [layout.LR_CURVE, layout.LR_FOUND, layout.LR_CURVE_PLOT]),
-    "train": (
-        ["data/digits", layout.LR_FOUND],
-        [layout.MODEL, layout.HISTORY, layout.TRAIN_METRICS, layout.TRAIN_CURVES],
-    ),
+    "train": (["data/digits", layout.LR_FOUND], [layout.MODEL, layout.HISTORY, layout.TRAIN_METRICS]),
     "evaluate": (
-        ["data/digits", layout.MODEL],
+        ["data/digits", layout.MODEL, layout.HISTORY],
         [
             layout.TEST_METRICS, layout.PREDICTIONS, layout.CONFUSION, layout.CONFUSION_PLOT, layout.CONFUSED_PAIRS,
-            layout.MISCLASSIFIED, layout.MISCLASSIFIED_PLOT, layout.RELIABILITY_PLOT,
+            layout.MISCLASSIFIED, layout.MISCLASSIFIED_PLOT, layout.RELIABILITY_PLOT, layout.LEARNING_CURVES,
         ],
     ),
     "gradcam_report": (["data/digits", layout.MODEL, layout.MISCLASSIFIED], [layout.GRADCAM_PAGE, layout.GRADCAM_PLOT]),

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from cifar_resnet.compute import prepare_compute
+from cifar_resnet.distributed import SyncBatchNormCPU, join_processes
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import ComputeParams
 
@@ -33,6 +34,19 @@ def test_auto_means_a_thread_for_each_core_that_this_process_may_use() -> None:
     finally:
         os.sched_setaffinity(0, cores)
     assert prepare_compute(settings(threads="auto")).threads == len(cores)
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("LOCAL_RANK", str(torch.cuda.device_count()))
+    with pytest.raises(UserError, match=rf"one per GPU, and this machine has {torch.cuda.device_count()};"):
+        join_processes(use_cuda=True)
+
+
+def test_batch_norm_over_processes_keeps_the_precision_of_its_maps() -> None:
+    norm = SyncBatchNormCPU(4)
+    maps = torch.randn(8, 4, 2, 2, dtype=torch.bfloat16)
+    torch.testing.assert_close(norm(maps), torch.nn.BatchNorm2d(4)(maps), rtol=2**-7, atol=2**-7)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])

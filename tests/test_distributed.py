@@ -54,7 +54,7 @@ def test_two_processes_learn_what_one_does_even_if_one_of_them_was_killed(worksp
     worker(training, rank=1).send_signal(signal.SIGKILL)
     _, errors = training.communicate()
     assert training.returncode == 1
-    assert errors.splitlines()[-1].startswith("error: one of the 2 training processes failed (torchrun ended with 1;")
+    assert errors.splitlines()[-1].startswith("error: one of the 2 training processes failed (torchrun ended with 1): ")
     assert not any(process.is_running() for process in processes)
 
     training = train_in_two_processes()

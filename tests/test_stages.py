@@ -169,7 +169,7 @@ def test_all_tables_of_evaluate_tell_the_same_story() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        layout.LR_CURVE_PLOT, layout.TRAIN_CURVES, layout.CONFUSION_PLOT, layout.MISCLASSIFIED_PLOT,
+        layout.LR_CURVE_PLOT, layout.LEARNING_CURVES, layout.CONFUSION_PLOT, layout.MISCLASSIFIED_PLOT,
         layout.RELIABILITY_PLOT, layout.GRADCAM_PLOT,
     ],
 )  # fmt: skip

@@ -38,15 +38,23 @@ def run_in_processes(module: str, num_processes: int) -> None:
         raise
     if status:
         raise UserError(
-            f"one of the {num_processes} training processes failed (torchrun ended with {status}; its reason is "
-            "above): call `dvc repro` again to go on from the last checkpoint"
+            f"one of the {num_processes} training processes failed (torchrun ended with {status}): mend the reason "
+            "above, if there is one, then call `dvc repro` again, which goes on from the last checkpoint"
         )
 
 
 def join_processes(use_cuda: bool) -> tuple[int, int, torch.device]:
-    """Rank, number of processes and device of this process; alone if torchrun did not start it."""
+    """Rank, number of processes and device of this process; alone if torchrun did not start it.
+
+    Raises:
+        UserError: there are more processes on this machine than GPUs.
+    """
     if not is_worker():
         return 0, 1, torch.device("cuda" if use_cuda else "cpu")
+    if use_cuda and int(os.environ["LOCAL_RANK"]) >= (num_gpus := torch.cuda.device_count()):
+        raise UserError(
+            f"compute.processes: one per GPU, and this machine has {num_gpus}; or set compute.device to cpu"
+        )
     if not dist.is_initialized():
         dist.init_process_group("nccl" if use_cuda else "gloo")
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if use_cuda else torch.device("cpu")
@@ -95,7 +103,7 @@ class SyncBatchNormCPU(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        x = x.float()
+        dtype, x = x.dtype, x.float()
         count = x.new_tensor([x.numel() // x.shape[1]])
         local = torch.cat([x.sum(dim=(0, 2, 3)), x.square().sum(dim=(0, 2, 3)), count])
         sums, squares, total = SumOverProcesses.apply(local).split([self.num_features, self.num_features, 1])
@@ -108,4 +116,4 @@ class SyncBatchNormCPU(nn.BatchNorm2d):
         self.running_var.lerp_((variance * total / (total - 1)).detach(), self.momentum)
         scale: Tensor = self.weight * torch.rsqrt(variance + self.eps)
         shift: Tensor = self.bias - mean * scale
-        return x * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
+        return (x * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)).to(dtype)

@@ -27,7 +27,7 @@ METHODS = {
     "eigengradcam": EigenGradCAM,
 }
 HEAT_LEVELS = 32  # steps of colour; 2,000 maps of 8 px take 0.6 MB as PNG, and 0.8 MB with 64
-BATCH_SIZE = 250  # images; fixed, since the rounding of a convolution may depend on it
+BATCH_SIZE = 256  # images; fixed, since rounding may depend on it, and a multiple of 16 for Conv3x3
 
 
 def activation_maps(net: ResNet, images: Images, classes: NDArray[np.int64], params: GradCAMParams) -> Maps:

@@ -28,10 +28,10 @@ from cifar_resnet.tracking.state import file_md5
 
 OUTPUTS = {  # of the stages that a run shows, in their order
     "lr_find": (layout.LR_CURVE, layout.LR_FOUND, layout.LR_CURVE_PLOT),
-    "train": (layout.MODEL, layout.HISTORY, layout.TRAIN_METRICS, layout.TRAIN_CURVES),
+    "train": (layout.MODEL, layout.HISTORY, layout.TRAIN_METRICS),
     "evaluate": (
         layout.TEST_METRICS, layout.PREDICTIONS, layout.CONFUSION, layout.CONFUSION_PLOT, layout.CONFUSED_PAIRS,
-        layout.MISCLASSIFIED, layout.MISCLASSIFIED_PLOT, layout.RELIABILITY_PLOT,
+        layout.MISCLASSIFIED, layout.MISCLASSIFIED_PLOT, layout.RELIABILITY_PLOT, layout.LEARNING_CURVES,
     ),
     "gradcam_report": (layout.GRADCAM_PAGE, layout.GRADCAM_PLOT),
 }  # fmt: skip
