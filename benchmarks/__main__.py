@@ -21,6 +21,8 @@ from benchmarks.measurements import CONTENDERS, Bench
 from benchmarks.stopwatch import CommandError
 from benchmarks.table import as_markdown
 from benchmarks.workspace import PEERS, PROJECT, Size, find_images
+from cifar_resnet.errors import UserError
+from cifar_resnet.tracking.source import git
 
 FOLDER = PROJECT / "build" / "bench"
 PACKAGES = ("torch", "torchvision", "albumentations", "dvc", "mlflow")
@@ -118,6 +120,7 @@ def describe_machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "load_at_end": os.getloadavg()[0],
         "packages": {name: version(name) for name in PACKAGES},
+        "commit": git("describe", "--always", "--dirty"),
     }
 
 
@@ -129,5 +132,5 @@ if __name__ == "__main__":
         sys.exit(f"error: the libraries to compare with are not in {PEERS}: run `make bench`, which installs them")
     try:
         main(*(REHEARSAL, FOLDER) if rehearse else (FULL, PROJECT / "benchmarks"))
-    except CommandError as error:
+    except (CommandError, UserError) as error:
         sys.exit(f"\nerror: {error}")

@@ -6,6 +6,7 @@ experiment `…-recipe`; the figures also go to recipe.csv beside this file. n =
 """
 
 import csv
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -43,15 +44,17 @@ def main() -> None:
     params = load_params(layout.PARAMS)
     dataset = load_dataset(layout.DATA / params.data.dataset)
     compute = prepare_compute(params.compute)
-    with RESULTS.open("w", encoding="utf-8", newline="", buffering=1) as file:  # a kill leaves whole lines
+    rows = []
+    for name, changes in variants(params).items():
+        varied = with_changes(params, changes)
+        for metrics in follow(name, varied, train(varied, dataset, compute)):
+            figures = (metrics.train_loss, metrics.train_accuracy, metrics.held_out_accuracy)
+            rows.append([name, f"{varied.train.lr_max:.4g}", metrics.epoch, *(f"{x:.4f}" for x in figures)])
+            print(f"{name}: epoch {metrics.epoch}, validation accuracy {metrics.held_out_accuracy:.2%}", flush=True)
+    with RESULTS.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["variant", "lr_max", "epoch", "train_loss", "train_accuracy", "validation_accuracy"])
-        for name, changes in variants(params).items():
-            varied = with_changes(params, changes)
-            for metrics in follow(name, varied, train(varied, dataset, compute)):
-                figures = (metrics.train_loss, metrics.train_accuracy, metrics.held_out_accuracy)
-                table.writerow([name, f"{varied.train.lr_max:.4g}", metrics.epoch, *(f"{x:.4f}" for x in figures)])
-                print(f"{name}: epoch {metrics.epoch}, validation accuracy {metrics.held_out_accuracy:.2%}", flush=True)
+        table.writerows(rows)
 
 
 def variants(params: Params) -> dict[str, Changes]:
@@ -116,4 +119,7 @@ def follow(name: str, params: Params, epochs: Iterator[EpochMetrics]) -> Iterato
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from benchmarks.probes import interleaved
 from cifar_resnet.compute import Compute, prepare_compute
+from cifar_resnet.convolution import Conv3x3
 from cifar_resnet.data import Dataset
 from cifar_resnet.params import ComputeParams, ModelParams, TrainParams
 from cifar_resnet.sources import MEAN, STD
@@ -72,7 +73,7 @@ def kernel_tiles(kernels: Tensor) -> Tensor:
 
 
 def winograd_times(channels: int, out_channels: int, side: int, precision: torch.dtype) -> dict[str, float]:
-    """CPU seconds of the forward pass of a convolution: PyTorch's, Winograd's, and the latter's products alone."""
+    """CPU seconds of the forward pass of a convolution: the product's, Winograd's, and the latter's products alone."""
     images = torch.randn(BATCH_SIZE, channels, side, side).contiguous(memory_format=torch.channels_last)
     kernels = torch.randn(out_channels, channels, 3, 3) / (3 * channels**0.5)
     transformed = kernel_tiles(kernels).to(precision)
@@ -85,10 +86,11 @@ def winograd_times(channels: int, out_channels: int, side: int, precision: torch
 
     exact = F.conv2d(images, kernels, padding=1)
     error = (winograd().permute(0, 3, 1, 2) - exact).norm() / exact.norm()
-    native = images.to(precision), kernels.to(precision, memory_format=torch.channels_last)
+    native = images.to(precision)
+    conv = Conv3x3(channels, out_channels).to(precision).to(memory_format=torch.channels_last)
     times = interleaved(
         {
-            "direct": lambda: F.conv2d(*native, padding=1),
+            "direct": lambda: conv(native),
             "winograd": winograd,
             "products alone": lambda: torch.bmm(tiles, transformed),
         },

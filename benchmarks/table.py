@@ -24,7 +24,8 @@ def _introduction(about: Figures, figures: Figures) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
     size = about["training"]
     return (
-        f"Measured by `make bench` on {about['cores']} cores ({about['cpu']}), Python {about['python']}, {packages}; "
+        f"Measured by `make bench` of commit {about['commit']} on {about['cores']} cores ({about['cpu']}), "
+        f"Python {about['python']}, {packages}; "
         f"batch {size['batch_size']}, {about['images']}; rounds in which all took turns: {figures['num_rounds']}."
     )
 

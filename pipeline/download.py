@@ -19,7 +19,7 @@ def run(data: DataParams) -> None:
     else:
         first = os.environ.get(FIRST_SOURCE)
         sources = [first, *data.sources] if first else data.sources
-        dataset = fetch_cifar10(sources, PUBLISHED_MD5, download=layout.DATA / "cifar10.download.partial")
+        dataset = fetch_cifar10(sources, PUBLISHED_MD5, download=layout.DATA / "cifar10.archive")
     save_dataset(dataset, folder)
     print(f"{folder}: {len(dataset.train_labels):,} training and {len(dataset.test_labels):,} test images")
 

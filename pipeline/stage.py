@@ -14,7 +14,7 @@ from cifar_resnet import layout
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import load_params
 
-CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+CLOSED_OR_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
 PUBLISHED = {"train", "evaluate", "gradcam_report"}  # stages whose results belong to an MLflow run
 
 
@@ -33,9 +33,9 @@ def main(run: Callable[..., None]) -> None:
     except UserError as error:
         sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
     except OSError as error:
-        if error.errno not in CANNOT_WRITE:
+        if error.errno not in CLOSED_OR_FULL:
             raise
-        sys.exit(f"error: cannot write {error.filename or 'a file'}: {error.strerror}; make room or mend the folder")
+        sys.exit(f"error: {error.filename or 'a file'}: {error.strerror}; make room, or mend the permissions")
     except KeyboardInterrupt:
         sys.exit("interrupted: call it again to go on")
 

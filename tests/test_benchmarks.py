@@ -3,19 +3,23 @@
 import csv
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 import psutil
 import pytest
 from real_repro import all_runs
+from torch import nn
 
 from benchmarks import recipe
 from benchmarks.figures import summarize
 from benchmarks.measurements import CONTENDERS, OURS, PLAIN, STAGES, Bench
+from benchmarks.peers.task import Task
 from benchmarks.stopwatch import CommandError, observe
 from benchmarks.table import as_markdown
 from benchmarks.workspace import Size, find_images
 from cifar_resnet import layout
+from cifar_resnet.data import make_digits
 from cifar_resnet.lr_range import FoundRates
 from cifar_resnet.params import load_params
 from pipeline import download
@@ -85,6 +89,12 @@ def test_the_product_and_the_plain_loop_are_taken_apart_alike(tmp_path: Path, mo
         assert lap["peak_bytes"] > 100e6
 
 
+def test_the_peers_convolve_as_pytorch_does() -> None:
+    dataset = make_digits(seed=0)
+    net = Task(dataset, width=4, batch_size=8, epochs=1).make_network()
+    assert Counter(type(module) for module in net.modules() if isinstance(module, nn.Conv2d)) == {nn.Conv2d: 8}
+
+
 def test_ratios_are_taken_within_a_round_and_their_median_is_shown() -> None:
     # The machine is twice as slow in the second round, which changes no ratio.
     rounds = [one_round(slowness=1, ours=3.0), one_round(slowness=2, ours=4.0), one_round(slowness=1, ours=5.0)]
@@ -96,7 +106,7 @@ def test_ratios_are_taken_within_a_round_and_their_median_is_shown() -> None:
     assert ours["images_per_second"] == 20.0
     assert figures["contenders"][PLAIN]["step_cpu_ratio"] == 1.0
     about = {"cores": 2, "cpu": "a CPU", "python": "3", "packages": {"torch": "2"}, "images": "random images",
-             "training": {"batch_size": 100}}  # fmt: skip
+             "commit": "c0ffee", "training": {"batch_size": 100}}  # fmt: skip
     assert "| this project (cpu, bf16, 2 threads) | 5.00 | 0.40 | 2.50 |" in as_markdown(about, figures)
 
 

@@ -103,6 +103,21 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
         read(path)
 
 
+def test_postscript_is_refused_whatever_its_name(tmp_path: Path) -> None:
+    """Pillow would start Ghostscript, a program of its own, on it."""
+    Image.new("RGB", (32, 32)).save(tmp_path / "cat.eps")
+    (tmp_path / "cat.eps").rename(tmp_path / "cat.jpg")
+    with pytest.raises(UserError, match=r"cat\.jpg is no image"):
+        read(tmp_path / "cat.jpg")
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_an_image_whose_range_is_unknown_is_refused(tmp_path: Path, dtype: type) -> None:
+    Image.fromarray(np.full((32, 32), 200, dtype)).save(tmp_path / "depth.tiff")
+    with pytest.raises(UserError, match=r"depth\.tiff has 32 bits a pixel"):
+        read(tmp_path / "depth.tiff")
+
+
 @pytest.mark.parametrize("kind", ["png", "jpg", "webp"])
 def test_a_truncated_image_is_named(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"cut.{kind}"

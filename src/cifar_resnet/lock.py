@@ -33,7 +33,7 @@ def parse_lock(text: str) -> dict[str, Any]:
         content = YAML(typ="safe", pure=True).load(text) or {}
         return dict(content.get("stages", {}))
     except (YAMLError, AttributeError, TypeError):
-        raise UserError("dvc.lock is broken (a merge conflict?): mend it, or run `dvc repro --force`") from None
+        raise UserError("dvc.lock is broken (a merge conflict?): mend it, or `git checkout dvc.lock`") from None
 
 
 def changed_setting(entry: Mapping[str, Any], params: Params) -> str | None:

@@ -55,7 +55,8 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     found = []
     for path in paths:
         if path.is_dir():
-            suffixes = _readable_suffixes()
+            formats = readable_formats()
+            suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in formats}
             inside = sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in suffixes)
             if not inside:
                 raise UserError(f"{path} holds no image file: give a folder with PNG, JPEG or other pictures in it")
@@ -67,10 +68,10 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def _readable_suffixes() -> set[str]:
-    """Of the formats that Pillow reads by itself: PDF it only writes, and for PostScript it starts another program."""
-    formats = Image.registered_extensions()  # this call also fills Image.OPEN
-    return {suffix for suffix, name in formats.items() if name in Image.OPEN and name != "EPS"}
+def readable_formats() -> list[str]:
+    """Those that Pillow reads by itself: for PostScript it would start another program on the file."""
+    Image.init()  # fills Image.OPEN
+    return [name for name in Image.OPEN if name != "EPS"]
 
 
 def read_images(paths: Iterable[Path]) -> Images:
@@ -86,8 +87,10 @@ def _read_image(path: Path) -> Images:
     try:
         with (
             warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
-            Image.open(path) as image,
+            Image.open(path, formats=readable_formats()) as image,
         ):
+            if image.mode in ("I", "F"):
+                raise UserError(f"{path} has 32 bits a pixel, of unknown range: save it with 8 or 16 first")
             return _fit(image)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise UserError(f"{path} has more than {Image.MAX_IMAGE_PIXELS:,} pixels: scale it down first") from None
@@ -105,7 +108,7 @@ def _fit(image: Image.Image) -> Images:
     An image that has this form already keeps every pixel. What is transparent becomes white.
     """
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits of grey, which convert() would clip at 255
+    if image.mode.startswith("I;16"):  # 16 bits of grey, which convert() would clip at 255
         image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")

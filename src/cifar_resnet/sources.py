@@ -11,6 +11,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -61,7 +62,7 @@ class SourceError(Exception):
 def fetch_cifar10(sources: Sequence[str], checksums: Mapping[str, str], download: Path) -> Dataset:
     """CIFAR-10 from the first source (URL, archive or folder) whose files have the MD5s in `checksums`.
 
-    An interrupted download stays in the file `download` until a later call resumes it or succeeds otherwise.
+    A downloaded archive stays in the file `download`: an interrupted one is resumed, a whole one needs no network.
 
     Raises:
         UserError: no source can be used.
@@ -72,7 +73,6 @@ def fetch_cifar10(sources: Sequence[str], checksums: Mapping[str, str], download
         except SourceError as error:
             print(f"{source}: {error}; {f'trying {following}' if following else 'no source is left'}", file=sys.stderr)
         else:
-            download.unlink(missing_ok=True)
             return dataset
     raise UserError(
         f"no source gave CIFAR-10 ({len(sources)} tried): add one to data.sources in params.yaml, or offline, with a "
@@ -201,7 +201,9 @@ def _from_source(source: str, checksums: Mapping[str, str], download: Path) -> D
 
 
 def _from_url(url: str, checksums: Mapping[str, str], download: Path) -> Dataset:
-    resumed = download.exists()
+    if resumed := download.exists():
+        with suppress(SourceError):
+            return read_cifar10(download, checksums)
     _download(url, download)
     try:
         return read_cifar10(download, checksums)

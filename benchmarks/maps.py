@@ -1,0 +1,71 @@
+"""`python -m benchmarks.maps`: how much depends on the pixels that each Grad-CAM method finds warmest.
+
+To be called after `dvc repro`. In the most confident mistakes, the warmest fifth of the pixels for the predicted class
+gets the mean colour, and the probability of that class is taken again. A map that shows what counts costs most of it;
+a blob in the centre is there to compare with, since objects mostly are.
+"""
+
+import sys
+
+import numpy as np
+
+from cifar_resnet import layout
+from cifar_resnet.augment import IMAGE_SIZE_PX
+from cifar_resnet.compute import prepare_compute
+from cifar_resnet.data import Dataset, Images, load_dataset
+from cifar_resnet.errors import UserError
+from cifar_resnet.gradcam import METHODS, Maps, activation_maps
+from cifar_resnet.inference import predict_logits, softmax
+from cifar_resnet.model import load_weights, make_network
+from cifar_resnet.params import load_params
+from cifar_resnet.report import read_predictions
+
+SHARE = 0.2  # of the pixels
+MISTAKES = 400
+
+
+def main() -> None:
+    """Print the mean probability of the predicted class, untouched and with the warmest pixels of each map blanked."""
+    params = load_params(layout.PARAMS)
+    compute = prepare_compute(params.compute.model_copy(update={"precision": "fp32"}))
+    dataset = load_dataset(layout.DATA / params.data.dataset)
+    net = compute.place(load_weights(make_network(dataset, params.model), layout.MODEL))
+    evaluation = read_predictions(layout.PREDICTIONS, dataset.classes)
+    wrong = evaluation.misclassified[:MISTAKES]
+    images, predicted = dataset.test_images[wrong], evaluation.predicted[wrong]
+
+    def probability(changed: Images) -> float:
+        of_predicted = softmax(predict_logits(net, changed, compute))[np.arange(len(predicted)), predicted]
+        return float(of_predicted.mean())
+
+    print(f"{len(wrong)} mistakes, probability of the predicted class {probability(images):.2f}; without the warmest")
+    print(f"{SHARE:.0%} of the pixels, for maps of {params.gradcam.layer}:")
+    for method in METHODS:
+        with_method = params.gradcam.model_copy(update={"method": method})
+        maps = activation_maps(net, images, predicted, with_method)
+        print(f"{method:<14}{probability(blank_warmest(images, maps, dataset)):.2f}", flush=True)
+    blobs = np.broadcast_to(centre_blob(), (len(images), IMAGE_SIZE_PX, IMAGE_SIZE_PX))
+    print(f"{'centre':<14}{probability(blank_warmest(images, blobs, dataset)):.2f}")
+
+
+def blank_warmest(images: Images, maps: Maps, dataset: Dataset) -> Images:
+    """Images (N, 32, 32, 3) with the mean colour where their maps (N, 32, 32) are highest."""
+    flat = maps.reshape(len(maps), -1)
+    warmest = np.argsort(-flat, axis=1, kind="stable")[:, : round(SHARE * flat.shape[1])]
+    changed = images.reshape(len(images), -1, 3).copy()
+    changed[np.arange(len(images))[:, np.newaxis], warmest] = np.rint(255 * np.array(dataset.mean))
+    return changed.reshape(images.shape)
+
+
+def centre_blob() -> Maps:
+    """A map (32, 32), the higher the nearer to the centre."""
+    offset = np.arange(IMAGE_SIZE_PX, dtype=np.float32) - (IMAGE_SIZE_PX - 1) / 2
+    blob: Maps = -np.hypot(offset, offset[:, np.newaxis])
+    return blob
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
