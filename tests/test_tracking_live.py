@@ -2,6 +2,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import time
 from contextlib import suppress
 from multiprocessing.synchronize import Event
@@ -14,6 +15,7 @@ from mlflow.entities import Run
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import Params
 from cifar_resnet.tracking import live_training
+from cifar_resnet.tracking.live import LiveRun
 from cifar_resnet.tracking.runs import close_dead_runs
 from cifar_resnet.tracking.source import process_tags
 from cifar_resnet.tracking.store import open_store
@@ -71,6 +73,23 @@ def test_a_resumed_training_goes_on_in_its_run_and_logs_no_step_twice(project: P
         live.log_epoch(third)
     assert only_run(tiny_params).info.run_id == interrupted.info.run_id
     assert curve(tiny_params, "epoch/test_loss") == [(1, 2.1), (2, 2.1 / 2), (3, 2.1 / 3)]
+
+
+def test_a_training_killed_in_a_container_goes_on_in_its_run_in_another_one(
+    project: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = epochs(2)
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "gethostname", lambda: "the-container-before")
+        killed = LiveRun()
+        killed.open(tiny_params, [])
+        killed.log_epoch(first)
+    left = only_run(tiny_params)
+    assert left.info.status == "RUNNING"
+    assert close_dead_runs(open_store(tiny_params.runtime.experiment)) == []  # it may be another machine
+    with live_training(tiny_params, [first]) as live:
+        live.log_epoch(second)
+    assert (only_run(tiny_params).info.run_id, only_run(tiny_params).info.status) == (left.info.run_id, "FINISHED")
 
 
 def test_a_training_killed_before_its_first_epoch_goes_on_in_its_run(project: Path, tiny_params: Params) -> None:

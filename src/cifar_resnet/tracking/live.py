@@ -22,7 +22,7 @@ from cifar_resnet.tracking.runs import (
     set_tags,
     unpublished_trainings,
 )
-from cifar_resnet.tracking.source import code_tags, machine_tags, process_tags
+from cifar_resnet.tracking.source import code_tags, machine_tags, process_tags, workspace_id
 from cifar_resnet.tracking.state import training_key
 from cifar_resnet.tracking.store import Store, open_store, reason, tracking_uri
 from cifar_resnet.tracking.workspace import epoch_values
@@ -47,7 +47,7 @@ class LiveRun:
         """Go on with the run of an interrupted training, or start one; `finished` epochs are made up for."""
         with self._or_silence():
             store = open_store(params.runtime.experiment)
-            close_dead_runs(store)
+            close_dead_runs(store, locked_workspace=workspace_id())
             earlier = unpublished_trainings(store, params)
             tags = {**code_tags(), **machine_tags(params.compute.device), **process_tags()}
             fitting = [run for run in earlier if has_settings(run, params) and (finished or not run.data.metrics)]
@@ -84,6 +84,8 @@ class LiveRun:
 @contextmanager
 def live_training(params: Params, finished: Sequence[EpochMetrics]) -> Iterator[LiveRun]:
     """Follow a training in MLflow. `finished` are the epochs that a resumed training has behind it.
+
+    The process must have the lock of its workspace (`Checkpoint.lock`).
 
     Raises:
         UserError: `MLFLOW_TRACKING_URI` is nothing MLflow can use.

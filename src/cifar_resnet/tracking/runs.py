@@ -1,6 +1,5 @@
 """Runs in a store: making, finding, filling and closing them."""
 
-import socket
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from time import time
@@ -8,7 +7,7 @@ from time import time
 from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 
 from cifar_resnet.params import Params
-from cifar_resnet.tracking.source import HOST, is_dead, is_this_process
+from cifar_resnet.tracking.source import WORKSPACE, is_dead, is_this_process
 from cifar_resnet.tracking.state import flat_params, training_key
 from cifar_resnet.tracking.store import Store
 from cifar_resnet.tracking.workspace import Value
@@ -84,13 +83,23 @@ def has_settings(run: Run, params: Params) -> bool:
     return run.data.params == flat_params(params)
 
 
-def close_dead_runs(store: Store) -> list[str]:
-    """Mark runs killed whose process on this machine is gone; returns their names."""
-    running = _search(store, f"attributes.status = '{RUNNING}' and tags.{HOST} = '{socket.gethostname()}'")
-    dead = [run for run in running if is_dead(run.data.tags)]
+def close_dead_runs(store: Store, locked_workspace: str | None = None) -> list[str]:
+    """Mark runs killed whose process on this machine is gone; returns their names.
+
+    A training has the lock of its workspace, where no other one can be alive: not even on what had another host name,
+    such as a container that was removed.
+    """
+    running = _search(store, f"attributes.status = '{RUNNING}'")
+    dead = [run for run in running if is_dead(run.data.tags) or _was_here(run, locked_workspace)]
     for run in dead:
         store.client.set_terminated(run.info.run_id, KILLED)
     return [run.info.run_name for run in dead]
+
+
+def _was_here(run: Run, locked_workspace: str | None) -> bool:
+    """Whether another process than this one ran it in that workspace."""
+    here = locked_workspace is not None and run.data.tags.get(WORKSPACE) == locked_workspace
+    return here and not is_this_process(run.data.tags)
 
 
 def _search(store: Store, filter_string: str) -> list[Run]:

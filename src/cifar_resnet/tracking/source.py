@@ -6,8 +6,11 @@ import platform
 import socket
 import subprocess
 from importlib.metadata import version
+from uuid import uuid4
 
 import psutil  # type: ignore[import-untyped]
+
+from cifar_resnet.layout import CHECKPOINTS
 
 INPUTS = ("params.yaml", "dvc.yaml", "src", "pipeline")  # what a result depends on, and Git tracks
 COMMIT = "mlflow.source.git.commit"  # MLflow's own name, which its UI shows
@@ -15,6 +18,7 @@ DIRTY = "git_dirty"
 EXPERIMENT = "dvc_experiment"
 BASELINE = "dvc_baseline"
 HOST, PID, PID_STARTED = "host", "pid", "pid_started"
+WORKSPACE = "workspace"
 
 
 def git(*arguments: str) -> str | None:
@@ -54,9 +58,23 @@ def machine_tags(device: str) -> dict[str, str]:
 
 
 def process_tags() -> dict[str, str]:
-    """This process, told apart from a later one with the same number."""
+    """This process, told apart from a later one with the same number, and the folder that it works in."""
     process = psutil.Process()
-    return {HOST: socket.gethostname(), PID: str(process.pid), PID_STARTED: f"{process.create_time():.2f}"}
+    return {
+        HOST: socket.gethostname(),
+        PID: str(process.pid),
+        PID_STARTED: f"{process.create_time():.2f}",
+        WORKSPACE: workspace_id(),
+    }
+
+
+def workspace_id() -> str:
+    """This folder, told apart from copies of it by the inode, and the same in every container that mounts it."""
+    path = CHECKPOINTS / "workspace.id"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(uuid4().hex)
+    return f"{path.read_text()}-{path.stat().st_ino}"
 
 
 def is_this_process(tags: dict[str, str]) -> bool:
