@@ -9,6 +9,7 @@ import psutil
 import pytest
 from conftest import overlay
 from real_repro import wait_for
+from test_tracking_server import free_port
 
 from cifar_resnet import layout
 from cifar_resnet.history import read_history
@@ -74,6 +75,24 @@ def test_a_signal_to_the_stage_ends_all_its_processes(workspace: Path) -> None:
     training.send_signal(signal.SIGINT)
     training.wait()
     assert not [process for process in processes if is_alive(process)]
+
+
+def test_the_command_for_several_machines_trains_once(workspace: Path) -> None:
+    """Two launchers on this machine stand for two machines that see one folder."""
+    launch = (
+        "-m torch.distributed.run --nnodes 2 --nproc-per-node 1 --rdzv-backend c10d --rdzv-id 1 "
+        f"--rdzv-endpoint 127.0.0.1:{free_port()} -m pipeline.train"
+    )
+    command = [sys.executable, *launch.split()]
+    machines = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(2)]
+    try:
+        said = [machine.communicate(timeout=180)[0].decode() for machine in machines]
+    finally:
+        for machine in machines:
+            machine.terminate()
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    assert sum("2 processes of 1 thread" in text for text in said) == 1
+    assert len(read_history(layout.HISTORY)) == 2
 
 
 def is_alive(process: psutil.Process) -> bool:
