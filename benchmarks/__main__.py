@@ -19,12 +19,14 @@ from typing import Any
 from benchmarks.figures import summarize
 from benchmarks.measurements import CONTENDERS, Bench
 from benchmarks.stopwatch import CommandError
-from benchmarks.table import as_markdown
+from benchmarks.table import as_markdown, with_comparison
 from benchmarks.workspace import PEERS, PROJECT, Size, find_images
 from cifar_resnet.errors import UserError
 from cifar_resnet.tracking.source import git
 
 FOLDER = PROJECT / "build" / "bench"
+COMMITTED = PROJECT / "benchmarks"
+README = PROJECT / "README.md"
 PACKAGES = ("torch", "torchvision", "albumentations", "dvc", "mlflow")
 
 
@@ -86,6 +88,8 @@ def main(plan: Plan, destination: Path) -> None:
     (destination / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     table = as_markdown(about, figures)
     (destination / "results.md").write_text(table, encoding="utf-8")
+    if destination == COMMITTED:
+        README.write_text(with_comparison(README.read_text(encoding="utf-8"), about, figures), encoding="utf-8")
     print(f"\n{table}\n{(time.monotonic() - started) / 60:.1f} minutes; written to {destination}/results.json and .md")
 
 
@@ -131,6 +135,6 @@ if __name__ == "__main__":
     if not PEERS.exists():
         sys.exit(f"error: the libraries to compare with are not in {PEERS}: run `make bench`, which installs them")
     try:
-        main(*(REHEARSAL, FOLDER) if rehearse else (FULL, PROJECT / "benchmarks"))
+        main(*(REHEARSAL, FOLDER) if rehearse else (FULL, COMMITTED))
     except (CommandError, UserError) as error:
         sys.exit(f"\nerror: {error}")

@@ -25,7 +25,7 @@ def curve(losses: list[float]) -> LRSweep:
 @pytest.mark.parametrize(
     ("rule", "lr"),
     [
-        ("descent_end", 2.0**7),
+        ("descent_end", 2.0**6),  # 1.1 is a climb of 10 %: a margin below the point before it
         ("minimum/10", 2.0**7 / 10),
         ("steepest", 2.0**4),  # from here to the next point, the loss falls by 0.5
         ("valley", 2.0**4),  # the longest fall is 2.3 to 1.0, points 2 to 7: a third and half a third further on
@@ -45,10 +45,22 @@ def test_slide_walks_down_until_both_ends_of_its_gap_fall_evenly() -> None:
 def test_the_descent_starts_where_the_line_of_the_fall_meets_the_plateau() -> None:
     falls = [2.3 - 0.1 * step for step in range(1, 11)]
     found = find_rates(curve([2.3] * 6 + falls + [4.0]), "descent_end")
-    assert (found.lr_min, found.lr_max) == (pytest.approx(2.0**5), 2.0**15)
+    assert (found.lr_min, found.lr_max) == (pytest.approx(2.0**5), 2.0**14)
     wavering = [2.30, 2.26, 2.31, 2.27, 2.31, 2.30]
     found = find_rates(curve(wavering + falls + [4.0]), "descent_end")
-    assert (found.lr_min, found.lr_max) == (pytest.approx(2.0**5, rel=0.2), 2.0**15)
+    assert (found.lr_min, found.lr_max) == (pytest.approx(2.0**5, rel=0.2), 2.0**14)
+
+
+def test_noise_in_a_flat_bottom_does_not_move_the_descents_end() -> None:
+    bottom = [2.3] * 4 + [2.0, 1.6, 1.3, 1.1] + [1.0] * 6 + [1.2, 2.0]
+    for dip in range(8, 14):
+        losses = np.array(bottom)
+        losses[dip] -= 0.02
+        assert RULES["descent_end"](np.array(rates(16)), losses) == 2.0**12
+
+
+def test_a_descent_that_goes_on_to_the_last_rate_ends_a_margin_below_it() -> None:
+    assert RULES["descent_end"](np.array(rates(8)), np.array(LOSSES[:8])) == 2.0**6
 
 
 def test_the_chosen_rule_gives_lr_max_and_all_are_noted() -> None:

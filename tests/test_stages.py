@@ -82,7 +82,7 @@ def test_lr_find_leaves_rates_that_its_curve_shows(settings: Params) -> None:
     assert list(curve.columns) == ["step", "lr", "loss", "smoothed_loss"]
     assert list(curve.step) == list(range(len(curve)))
     assert found.rule == settings.lr_find.rule
-    assert found.lr_max == curve.lr[curve.smoothed_loss.idxmin()]
+    assert found.lr_max in set(curve.lr)
     assert curve.lr.min() <= found.lr_min < found.lr_max
 
 
