@@ -13,7 +13,7 @@ TOOLS := .venv/.tools-installed
 
 PEERS := build/peers/.installed
 
-.PHONY: help demo repro check test ui bench soak
+.PHONY: help demo repro check test hooks ui bench soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
@@ -33,6 +33,9 @@ test: $(TOOLS) ## lint, types and tests
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 	$(PYTHON) -m pytest
+
+hooks: $(TOOLS) ## check each commit before it is made
+	$(PYTHON) -m pre_commit install
 
 bench: $(RUNTIME) $(PEERS) ## speed and memory, against other libraries: ten minutes on two quiet cores
 	$(PYTHON) -m benchmarks
