@@ -4,6 +4,7 @@ import errno
 import gc
 import inspect
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -24,20 +25,49 @@ def main(run: Callable[..., None]) -> None:
     signal.signal(signal.SIGTERM, _exit_in_order)
     stage = Path(inspect.getfile(run)).stem
     try:
+        _require_project()
         params = load_params(layout.PARAMS)
         run(**{name: getattr(params, name) for name in inspect.signature(run).parameters})
-        if stage in PUBLISHED and "RANK" not in os.environ:  # not from a process that torchrun started for a stage
-            from cifar_resnet.tracking import publish_stage  # 2 s that the other stages and commands can do without
+        if stage in PUBLISHED:  # what follows takes 2 s that the other stages and commands can do without
+            from cifar_resnet.distributed import is_worker
+            from cifar_resnet.tracking import publish_stage
 
-            publish_stage(stage, params)
+            if not is_worker():
+                publish_stage(stage, params)
+        sys.stdout.flush()
     except UserError as error:
         sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
+    except BrokenPipeError:
+        if not _has_closed_output():
+            raise
+        sys.exit(128 + signal.SIGPIPE)  # as shells report a program that writes to `head` after it has ended
     except OSError as error:
         if error.errno not in CLOSED_OR_FULL:
             raise
         sys.exit(f"error: {error.filename or 'a file'}: {error.strerror}; make room, or mend the permissions")
     except KeyboardInterrupt:
         sys.exit("interrupted: call it again to go on")
+
+
+def _require_project() -> None:
+    """Tell a wrong folder from a missing file.
+
+    Raises:
+        UserError: this is not the project's folder.
+    """
+    if not layout.PARAMS.exists() and not Path("dvc.yaml").exists():
+        raise UserError(f"{Path.cwd()} is not this project's folder: change to the one with {layout.PARAMS} first")
+
+
+def _has_closed_output() -> bool:
+    """Whether nobody reads stdout or stderr any more; what Python yet writes to it at its end then goes nowhere."""
+    states = select.poll()
+    for output in (sys.stdout, sys.stderr):
+        states.register(output, 0)  # asks for nothing, and hears of errors and ends only
+    closed = [descriptor for descriptor, _ in states.poll(0)]
+    for descriptor in closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    return bool(closed)
 
 
 def _exit_in_order(signal_number: int, frame: FrameType | None) -> None:

@@ -37,10 +37,16 @@ def test_auto_means_a_thread_for_each_core_that_this_process_may_use() -> None:
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     monkeypatch.setenv("LOCAL_RANK", str(torch.cuda.device_count()))
     with pytest.raises(UserError, match=rf"one per GPU, and this machine has {torch.cuda.device_count()};"):
         join_processes(use_cuda=True)
+
+
+def test_a_rank_that_a_cluster_sets_makes_no_worker_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in {"RANK": "0", "WORLD_SIZE": "1"}.items():
+        monkeypatch.setenv(variable, value)
+    assert join_processes(use_cuda=False) == (0, 1, torch.device("cpu"))
 
 
 def test_batch_norm_over_processes_keeps_the_precision_of_its_maps() -> None:

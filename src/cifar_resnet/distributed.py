@@ -17,8 +17,8 @@ from cifar_resnet.errors import UserError
 
 
 def is_worker() -> bool:
-    """Whether torchrun started this process."""
-    return "RANK" in os.environ
+    """Whether torchrun started this process; clusters set RANK and WORLD_SIZE for processes of all kinds."""
+    return dist.is_torchelastic_launched()
 
 
 def run_in_processes(module: str, num_processes: int) -> None:
@@ -27,7 +27,11 @@ def run_in_processes(module: str, num_processes: int) -> None:
     Raises:
         UserError: a process failed; torchrun then stops the others.
     """
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes)]
+    # --local-addr: else it looks for this machine's own name in the network, which need not know it.
+    torchrun = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes", "1", "--local-addr", "127.0.0.1",
+        "--nproc-per-node", str(num_processes),
+    ]  # fmt: skip
     environment = {"OMP_NUM_THREADS": "1", **os.environ}  # until compute.threads is set; torchrun warns otherwise
     process = subprocess.Popen([*torchrun, "-m", module], env=environment)
     try:
