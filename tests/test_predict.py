@@ -1,5 +1,6 @@
 """Predictions for any image files."""
 
+import csv
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from cifar_resnet import layout
 from cifar_resnet.data import load_dataset
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import Params, load_params
-from cifar_resnet.prediction import find_images, read_images
+from cifar_resnet.prediction import find_images, read_image
 from pipeline import predict
 
 
@@ -50,31 +51,26 @@ def settings(project: Path) -> Params:
 
 
 def run_predict(
-    params: Params, *images: Path, top: int = 3, as_json: bool = False, gradcam: Path | None = None
+    params: Params, *images: Path, top: int = 3, as_format: str = "table", gradcam: Path | None = None
 ) -> None:
-    options = Namespace(images=list(images), top=top, json=as_json, gradcam=gradcam)
+    options = Namespace(images=list(images), top=top, format=as_format, gradcam=gradcam)
     predict.run(options, params)
-
-
-def read(path: Path) -> np.ndarray:
-    (image,) = read_images([path])
-    return image
 
 
 def test_an_image_of_the_networks_own_size_is_left_as_it_is(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     Image.fromarray(image).save(tmp_path / "image.png")
-    np.testing.assert_array_equal(read(tmp_path / "image.png"), image)
+    np.testing.assert_array_equal(read_image(tmp_path / "image.png"), image)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "YCbCr"])
 @pytest.mark.parametrize("size", [(1, 1), (20, 300), (500, 400)])
-def test_images_of_any_size_and_mode_are_read(tmp_path: Path, mode: str, size: tuple[int, int]) -> None:
+def test_images_of_any_size_and_mode_are_read_image(tmp_path: Path, mode: str, size: tuple[int, int]) -> None:
     suffix = {"CMYK": "jpg", "YCbCr": "jpg"}.get(mode, "png")
     source = Image.new("RGB", size, (200, 200, 200))
     image = Image.fromarray(np.full(size[::-1], 200 * 257, np.uint16)) if mode == "I;16" else source.convert(mode)
     image.save(tmp_path / f"image.{suffix}")
-    seen = read(tmp_path / f"image.{suffix}")
+    seen = read_image(tmp_path / f"image.{suffix}")
     assert seen.shape == (32, 32, 3)
     assert seen.dtype == np.uint8
     assert abs(seen.mean() - 200) < (60 if mode == "1" else 5)  # a palette rounds, and one bit a pixel dithers
@@ -86,21 +82,21 @@ def test_a_photo_is_turned_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to view
     image.save(tmp_path / "photo.jpg", exif=exif)
-    seen = read(tmp_path / "photo.jpg")
+    seen = read_image(tmp_path / "photo.jpg")
     assert seen[:, 20:].mean() > 200
     assert seen[:, :12].mean() < 50
 
 
 def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
     Image.new("RGBA", (32, 32), (0, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert (read(tmp_path / "clear.png") == 255).all()
+    assert (read_image(tmp_path / "clear.png") == 255).all()
 
 
 def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     path = tmp_path / "cat.jpg"
     path.write_text("meow")
     with pytest.raises(UserError, match=r"cat\.jpg is no image"):
-        read(path)
+        read_image(path)
 
 
 def test_postscript_is_refused_whatever_its_name(tmp_path: Path) -> None:
@@ -108,14 +104,14 @@ def test_postscript_is_refused_whatever_its_name(tmp_path: Path) -> None:
     Image.new("RGB", (32, 32)).save(tmp_path / "cat.eps")
     (tmp_path / "cat.eps").rename(tmp_path / "cat.jpg")
     with pytest.raises(UserError, match=r"cat\.jpg is no image"):
-        read(tmp_path / "cat.jpg")
+        read_image(tmp_path / "cat.jpg")
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_an_image_whose_range_is_unknown_is_refused(tmp_path: Path, dtype: type) -> None:
     Image.fromarray(np.full((32, 32), 200, dtype)).save(tmp_path / "depth.tiff")
     with pytest.raises(UserError, match=r"depth\.tiff has 32 bits a pixel"):
-        read(tmp_path / "depth.tiff")
+        read_image(tmp_path / "depth.tiff")
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "webp"])
@@ -124,7 +120,7 @@ def test_a_truncated_image_is_named(tmp_path: Path, kind: str) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (99, 99, 3), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(UserError, match=rf"cut\.{kind} cannot be read|cut\.{kind} is no image"):
-        read(path)
+        read_image(path)
 
 
 @pytest.mark.parametrize("side", [40, 50])  # Pillow warns from the limit on and refuses from twice the limit on
@@ -132,7 +128,7 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     Image.new("1", (side, side)).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(UserError, match=r"bomb\.png has more than 1,000 pixels"):
-        read(tmp_path / "bomb.png")
+        read_image(tmp_path / "bomb.png")
 
 
 def test_a_folder_gives_its_images_by_name(project: Path) -> None:
@@ -149,8 +145,8 @@ def test_a_folder_without_images_and_a_missing_file_are_named(tmp_path: Path) ->
 def test_the_probabilities_are_those_of_evaluate(
     project: Path, settings: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_predict(settings, project, top=10, as_json=True)
-    answers = json.loads(capsys.readouterr().out)
+    run_predict(settings, project, top=10, as_format="json")
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     expected = pd.read_csv(layout.PREDICTIONS, dtype={"predicted": str})
     for index, answer in zip((3, 7), answers, strict=True):
         assert answer["image"] == f"pictures/{index}.png"
@@ -159,6 +155,80 @@ def test_the_probabilities_are_those_of_evaluate(
             assert prediction["probability"] == pytest.approx(expected.loc[index, f"p_{prediction['class']}"], abs=1e-5)
         probabilities = [prediction["probability"] for prediction in answer["predictions"]]
         assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_folders_are_searched_whole_without_hidden_files_and_what_is_no_picture(tmp_path: Path) -> None:
+    for name in ("b/c.JPG", "a.png", "._a.png", ".cache/d.png", "weights.h5", "film.mpg", "e.eps", "f.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_images([tmp_path]) == [tmp_path / "a.png", tmp_path / "b" / "c.JPG"]
+
+
+def test_odd_notes_of_a_camera_spoil_no_photo(tmp_path: Path) -> None:
+    """Pillow writes the notes anew when it turns a photo upright, which fails for some that it has read (#8965)."""
+    image = Image.new("RGB", (64, 32), "red")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "photo.jpg", exif=exif)
+    content = (tmp_path / "photo.jpg").read_bytes()
+    orientation = content.index(b"\x01\x12\x00\x03")
+    (tmp_path / "photo.jpg").write_bytes(content[: orientation + 2] + b"\x00\x63" + content[orientation + 4 :])
+    assert read_image(tmp_path / "photo.jpg").shape == (32, 32, 3)
+
+
+def test_the_others_are_predicted_and_each_bad_file_is_named(
+    project: Path, settings: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "5\n\x1b[31m.png").write_text("meow")
+    os.mkfifo(project / "6.png")
+    for name, content in {"cut.png": (project / "3.png").read_bytes()[:300], "empty.png": b""}.items():
+        (project / name).write_bytes(content)
+    with pytest.raises(UserError, match="4 of 6 images could not be used, each for the reason above"):
+        run_predict(settings, project)
+    printed = capsys.readouterr()
+    assert [line.split()[0] for line in printed.out.splitlines()] == ["pictures/3.png", "pictures/7.png"]
+    errors = printed.err.splitlines()
+    assert errors[0].startswith(r"error: pictures/5\n\x1b[31m.png is no image")
+    assert [error.split()[1] for error in errors[1:]] == ["pictures/6.png", "pictures/cut.png", "pictures/empty.png"]
+    assert "is no regular file" in errors[1]
+
+
+def test_arguments_are_checked_before_a_picture_is_read(project: Path, settings: Params) -> None:
+    (project / "3.png").write_text("meow")
+    for mistake, message in (
+        ({"top": 11}, "--top is 11"),
+        ({"gradcam": project / "7.png"}, "--gradcam pictures/7.png"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run_predict(settings, project, **mistake)
+    with pytest.raises(UserError, match=r"/xx.*…x+ cannot be read \(File name too long\)"):
+        find_images([Path("/" + 5000 * "x")])
+
+
+def test_a_table_for_other_programs_has_a_header(
+    project: Path, settings: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "3.png").rename(project / '3,"\n.png')
+    run_predict(settings, project, top=2, as_format="csv")
+    header, first, _ = csv.reader(capsys.readouterr().out.splitlines())
+    assert header == ["image", "class_1", "probability_1", "class_2", "probability_2"]
+    assert first[0] == 'pictures/3,"\\n.png'
+    assert float(first[2]) >= float(first[4])
+
+
+def test_many_pictures_take_no_more_memory_and_keep_their_order(
+    project: Path, settings: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(600):  # more than a batch
+        (project / f"{number:03}.png").hardlink_to(project / ("3.png" if number % 2 else "7.png"))
+    shown = {}
+    run_predict(settings, project, top=1)
+    for line in capsys.readouterr().out.splitlines():
+        path, *prediction = line.split()
+        shown[Path(path).name] = prediction
+    assert len(shown) == 602
+    assert all(shown[f"{n:03}.png"] == shown["3.png" if n % 2 else "7.png"] for n in range(600))
+    assert list(shown) == sorted(shown)
 
 
 def test_the_command_prints_a_line_per_image_and_writes_overlays(project: Path) -> None:

@@ -1,5 +1,6 @@
 """Any image files as the network wants them, and what it says of them."""
 
+import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,11 +9,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cifar_resnet.augment import IMAGE_SIZE_PX
 from cifar_resnet.data import Images
 from cifar_resnet.errors import UserError
+
+# Pillow knows 40 more, most of them no pictures of things (weather maps, video), and for one it starts another program.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
+LONGEST_NAME = 200  # characters of a path in a message or table
+
+# What makes a photo upright again, by the orientation that the camera noted (EXIF 2.3, section 4.6.4).
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True)
@@ -30,9 +46,14 @@ class Prediction:
             "predictions": [{"class": name, "probability": round(value, 6)} for name, value in ranked],
         }
 
+    def as_cells(self) -> list[str | float]:
+        """The image, then class and probability in turn."""
+        ranked = zip(self.classes, self.probabilities, strict=True)
+        return [printable(self.path), *(cell for name, value in ranked for cell in (name, round(value, 6)))]
+
     def as_row(self) -> tuple[str, ...]:
         ranked = zip(self.classes, self.probabilities, strict=True)
-        return (str(self.path), *(f"{name} {value:.1%}" for name, value in ranked))
+        return (printable(self.path), *(f"{name} {value:.1%}" for name, value in ranked))
 
 
 def top_predictions(
@@ -46,60 +67,83 @@ def top_predictions(
     return predictions
 
 
+def printable(path: Path) -> str:
+    """A path for people: line breaks, escape codes and broken characters are escaped, and what is very long is cut."""
+    shown = str(path)
+    if len(shown) > LONGEST_NAME:
+        shown = f"{shown[: LONGEST_NAME // 2]}…{shown[-LONGEST_NAME // 2 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+
+
 def find_images(paths: Iterable[Path]) -> list[Path]:
-    """The given files, and the image files in the given folders by name.
+    """The given files, and the image files in the given folders and the folders in them, by name; no hidden ones.
 
     Raises:
-        UserError: a path does not exist, or a folder holds no image file.
+        UserError: a path does not exist, or a folder cannot be listed or holds no image file.
     """
     found = []
     for path in paths:
-        if path.is_dir():
-            formats = readable_formats()
-            suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in formats}
-            inside = sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in suffixes)
-            if not inside:
-                raise UserError(f"{path} holds no image file: give a folder with PNG, JPEG or other pictures in it")
-            found += inside
-        elif path.exists():
-            found.append(path)
-        else:
-            raise UserError(f"{path} does not exist: give image files, or folders of them")
+        try:
+            if path.is_dir():
+                inside = _images_below(path)
+                if not inside:
+                    raise UserError(f"{printable(path)} holds no image file: give a folder with {_allowed()} files")
+                found += inside
+                continue
+            path.lstat()
+        except OSError as error:
+            reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+            raise UserError(f"{printable(path)} {reason}: give image files, or folders of them") from None
+        found.append(path)
     return found
 
 
-def readable_formats() -> list[str]:
-    """Those that Pillow reads by itself: for PostScript it would start another program on the file."""
-    Image.init()  # fills Image.OPEN
-    return [name for name in Image.OPEN if name != "EPS"]
+def _images_below(folder: Path) -> list[Path]:
+    def stop(error: OSError) -> None:
+        raise error
+
+    Image.init()  # fills the table of suffixes
+    suffixes = tuple(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)
+    found = []
+    for place, folders, files in os.walk(folder, onerror=stop):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names = (name for name in files if not name.startswith(".") and name.lower().endswith(suffixes))
+        found += [Path(place, name) for name in names]
+    return sorted(found)
 
 
-def read_images(paths: Iterable[Path]) -> Images:
-    """Image files of any size and mode as uint8 (N, 32, 32, 3).
+def _allowed() -> str:
+    return f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+
+
+def read_image(path: Path) -> Images:
+    """An image file of any size and mode as uint8 (32, 32, 3).
 
     Raises:
-        UserError: a file is no readable image, or has too many pixels.
+        UserError: the file is no readable image, or has too many pixels.
     """
-    return np.stack([_read_image(path) for path in paths])
-
-
-def _read_image(path: Path) -> Images:
+    name = printable(path)
     try:
+        if not path.is_file():  # a pipe would be waited for, and a device has no end
+            raise UserError(f"{name} is no regular file, or links to none: give a {_allowed()} file")
         with (
             warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
-            Image.open(path, formats=readable_formats()) as image,
+            Image.open(path, formats=FORMATS) as image,
         ):
             if image.mode in ("I", "F"):
-                raise UserError(f"{path} has 32 bits a pixel, of unknown range: save it with 8 or 16 first")
+                raise UserError(f"{name} has 32 bits a pixel, of unknown range: save it with 8 or 16 first")
             return _fit(image)
+    except UserError:
+        raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise UserError(f"{path} has more than {Image.MAX_IMAGE_PIXELS:,} pixels: scale it down first") from None
+        raise UserError(f"{name} has more than {Image.MAX_IMAGE_PIXELS:,} pixels: scale it down first") from None
     except UnidentifiedImageError:
-        raise UserError(
-            f"{path} is no image that can be read here: give a PNG, JPEG, WebP, GIF, BMP or TIFF file"
-        ) from None
-    except (OSError, SyntaxError, ValueError) as error:  # what decoders raise for damaged files
-        raise UserError(f"{path} cannot be read ({error}): is it complete?") from None
+        raise UserError(f"{name} is no image that can be read here: give a {_allowed()} file") from None
+    except OSError as error:
+        raise UserError(f"{name} cannot be read ({error.strerror or error}): is it complete?") from None
+    except Exception as error:  # decoders raise errors of many types for damaged files
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{name} cannot be read ({reason}): is it complete?") from None
 
 
 def _fit(image: Image.Image) -> Images:
@@ -107,7 +151,9 @@ def _fit(image: Image.Image) -> Images:
 
     An image that has this form already keeps every pixel. What is transparent becomes white.
     """
-    image = ImageOps.exif_transpose(image)
+    image.load()
+    if turn := _turn_upright(image):
+        image = image.transpose(turn)
     if image.mode.startswith("I;16"):  # 16 bits of grey, which convert() would clip at 255
         image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     if image.has_transparency_data:
@@ -115,3 +161,11 @@ def _fit(image: Image.Image) -> Images:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     small = image.convert("RGB").resize((IMAGE_SIZE_PX, IMAGE_SIZE_PX), Image.Resampling.LANCZOS)
     return np.asarray(small)
+
+
+def _turn_upright(image: Image.Image) -> Image.Transpose | None:
+    """What the camera noted; nothing if its notes cannot be read, which viewers overlook too."""
+    try:
+        return TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # errors of many types, as of the decoders
+        return None
