@@ -1,0 +1,224 @@
+"""Every figure of the README and the docs is what the committed file that it cites gives.
+
+`CITED` has, for each page, pieces of its text with the figures computed. A figure that no piece holds must be in
+`GIVEN`: settings, and figures of other people.
+"""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from ruamel.yaml import YAML
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.table import with_comparison
+from cifar_resnet.lr_range import RULES
+from cifar_resnet.model import ResNet
+from cifar_resnet.params import load_params
+from cifar_resnet.schedule import one_cycle
+
+PROJECT = Path(__file__).resolve().parent.parent
+RESULTS = PROJECT / "results"
+Floats = NDArray[np.float64]
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def about(run: str) -> dict[str, object]:
+    content: dict[str, object] = YAML(typ="safe", pure=True).load(RESULTS / run / "about.yaml")
+    return content
+
+
+def minutes(run: str, key: str = "minutes") -> float:
+    return float(str(about(run)[key]))
+
+
+def accuracy(run: str, key: str = "accuracy") -> str:
+    metrics = json.loads((RESULTS / run / "evaluate" / "metrics.json").read_text(encoding="utf-8"))
+    return f"{metrics[key]:.2%}".replace("%", " %")
+
+
+def history(run: str) -> dict[int, dict[str, float]]:
+    rows = table(RESULTS / run / "train" / "history.csv")
+    return {int(row["epoch"]): {name: float(value) for name, value in row.items()} for row in rows}
+
+
+def rates(run: str, epochs: int, peak_epoch: float) -> tuple[float, float]:
+    """LRMIN and LRMAX of a finished training: its history has the rate of the last of 98 batches of each epoch."""
+    rows = history(run)
+    risen = [one_cycle(e - 1 / 98, epochs=epochs, peak_epoch=peak_epoch, lr_min=0, lr_max=1) for e in rows]
+    equations = np.array([[1 - share, share] for share in risen])
+    (lowest, highest), rest, *_ = np.linalg.lstsq(equations, np.array([row["lr"] for row in rows.values()]))
+    assert rest < 1e-20, f"{run} did not run on this cycle"
+    return float(lowest), float(highest)
+
+
+def curve(run: str) -> tuple[Floats, Floats]:
+    """Learning rates and smoothed losses of a sweep."""
+    rows = table(RESULTS / run / "lr_find" / "curve.csv")
+    return np.array([float(row["lr"]) for row in rows]), np.array([float(row["smoothed_loss"]) for row in rows])
+
+
+def suggested(rule: str, run: str, trimmed: bool = False) -> float:
+    lrs, losses = curve(run)
+    kept = slice(len(lrs) // 10, -5) if trimmed else slice(None)  # fastai's cut
+    return RULES[rule](lrs[kept], losses[kept])
+
+
+def spread(values: list[float]) -> float:
+    return max(values) / min(values)
+
+
+def first_five_percent(run: str) -> float:
+    """How LRMIN was read until commit a5840b4."""
+    lrs, losses = curve(run)
+    end = losses.argmin()
+    top = losses[: end + 1].argmax()
+    fallen = losses[top] - 0.05 * (losses[top] - losses[end])
+    return float(lrs[top + np.argmax(losses[top : end + 1] <= fallen)])
+
+
+HERE = ["intel-24-epochs", "intel-sweep-seed1", "intel-sweep-seed2"]
+AMD = ["amd-24-epochs", "amd-sweep-seed1", "amd-sweep-seed2"]
+SEVEN = [*HERE, *AMD, "intel-sweep-seed3"]
+TRAINED = [1, 2, 3, 5, 8, 10, 13, 16, 18, 20, 22, 23, 24]  # epochs that the page shows
+
+
+def rule_row(label: str, rule: str) -> str:
+    here, amd = ([suggested(rule, run) for run in runs] for runs in (HERE, AMD))
+    cells = [*map(two_digits, here), f"{spread(here):.2f}", *map(two_digits, amd), f"{spread([*here, *amd]):.2f}"]
+    return f"| {label} | {' | '.join(cells)} |"
+
+
+def two_digits(value: float) -> str:
+    return f"{value:#.2g}"
+
+
+def short_training(variant: str) -> str:
+    """Validation accuracy by epoch of a variant that `python -m benchmarks.recipe` trained."""
+    rows = [row for row in table(PROJECT / "benchmarks" / "recipe.csv") if row["variant"] == variant]
+    return ", ".join(f"{float(row['validation_accuracy']):.1%}".removesuffix("%") for row in rows)
+
+
+def short_row(rule: str) -> str:
+    rows = [row for row in table(PROJECT / "benchmarks" / "recipe.csv") if row["variant"] == rule]
+    return f"`{rule}` | {rows[0]['lr_max']} | {short_training(rule)} |"
+
+
+def operations() -> tuple[int, float]:
+    """Parameters of the network, and GFLOP of a training step for an image: three times a forward pass."""
+    model = load_params(PROJECT / "params.yaml").model
+    net = ResNet(10, model.width, model.logit_scale, (0.5,) * 3, (0.2,) * 3)
+    with FlopCounterMode(display=False) as counter:
+        net(torch.zeros(1, 3, 32, 32))
+    return sum(p.numel() for p in net.parameters()), 3 * counter.get_total_flops() / 1e9
+
+
+def recipe() -> list[str]:
+    ours, amd, fast = "intel-24-epochs", "amd-24-epochs", "intel-7-epochs"
+    _, gigaflop = operations()
+    lowest = [float(lrs[losses.argmin()]) for lrs, losses in map(curve, [*HERE, *AMD])]
+    six = {rule: spread([suggested(rule, run, trimmed=True) for run in [*HERE, *AMD]]) for rule in RULES}
+    start, end = (spread([suggested(rule, run) for run in SEVEN]) for rule in ("descent_start", "descent_end"))
+    epochs = {epoch: 100 * row["test_accuracy"] for epoch, row in history(ours).items()}
+    fast_rates, amd_rates = (rates(run, 7, 1.5) for run in (fast, "amd-7-epochs"))
+    return [
+        f"**{accuracy(ours)}** of the 10,000 test images are right, and {accuracy(ours, 'flip_tta_accuracy')} if each",
+        f"took {minutes(ours):.0f} minutes and {minutes(ours, 'cpu_minutes'):.0f} CPU minutes",
+        f"| test accuracy, % | {' | '.join(f'{epochs[n]:.2f}' for n in TRAINED)} |",
+        f"Stage `evaluate` uses float32: hence {accuracy(ours).removesuffix(' %')}.",
+        f"commit `{about(amd)['commit']}` gave **{accuracy(amd)}** in {minutes(amd):.0f} minutes",
+        rule_row("`descent_start`, for LRMIN", "descent_start"),
+        rule_row("**`descent_end`**", "descent_end"),
+        *(rule_row(f"`{rule}`", rule) for rule in ("minimum/10", "valley", "slide", "steepest")),
+        f"with seed 3, gave {suggested('descent_start', SEVEN[-1]):.4f} and {suggested('descent_end', SEVEN[-1]):.2f}.",
+        f"the spread of `descent_start` is {start:.2f} and that of `descent_end` {end:.2f}.",
+        f"are {six['valley']:.2f} (`valley`), {six['slide']:.2f} (`slide`) and {six['steepest']:.2f} (`steepest`)",
+        f"a factor of {spread([first_five_percent(run) for run in HERE]):.2f} over the three seeds here and of "
+        f"{spread([first_five_percent(run) for run in AMD]):.2f} on the AMD",
+        *(short_row(rule) for rule in ("minimum/10", "valley", "slide", "steepest")),
+        f"`descent_end` | {suggested('descent_end', ours):.2f} | {short_training('descent_end')} |",
+        f"not explode learns most, and {suggested('descent_end', ours):.2f} is near the 0.4 of Page's",
+        f"at {sorted(lowest)[0]:.3f} instead of {sorted(lowest)[1]:.2f} to {max(lowest):.2f}.",
+        f"learns nothing: {short_training('logit_scale 1')} % after its three epochs",
+        f"reached **{accuracy(fast)}** ({accuracy(fast, 'flip_tta_accuracy')} averaged with mirror images) "
+        f"in {minutes(fast):.0f} minutes and {minutes(fast, 'cpu_minutes'):.0f} CPU minutes",
+        f"rates were {fast_rates[0]:.4f} and {fast_rates[1]:.2f}.",
+        f"at {amd_rates[1]:.3f}, it reached **{accuracy('amd-7-epochs')}** in {minutes('amd-7-epochs'):.0f} minutes",
+        f"At {gigaflop:.2f} GFLOP an image (three times the {gigaflop / 3:.2f} of a forward pass: "
+        f"{1000 * gigaflop / 6:.0f} million multiplications",
+        f"seven epochs are {7 * 50_000 * gigaflop / 1e6:.2f} PFLOP, the 24 of the reference run "
+        f"{24 * 50_000 * gigaflop / 1e6:.1f} PFLOP.",
+        f"gave {accuracy('amd-7-epochs-averaged')} ([records](../results/amd-7-epochs-averaged/about.yaml)) instead of "
+        f"{accuracy('amd-7-epochs')}.",
+    ]
+
+
+def readme() -> list[str]:
+    ours = "intel-24-epochs"
+    parameters, _ = operations()
+
+    def row(run: str) -> str:
+        return f"{minutes(run):.0f} min | {minutes(run, 'cpu_minutes'):.0f} min | commit `{about(run)['commit']}`"
+
+    demo = f"{60 * minutes('intel-demo'):.0f} s | {60 * minutes('intel-demo', 'cpu_minutes'):.0f} s"
+    return [
+        f"{parameters:,} parameters",
+        f"| `make repro` | **{accuracy(ours)}** | 24 | {row(ours)}",
+        f"| {accuracy('amd-24-epochs')} | 24 | {row('amd-24-epochs')}",
+        f"| {accuracy('intel-7-epochs')} | 7 | {row('intel-7-epochs')}",
+        f"| {accuracy('intel-1-epoch')} | 1 | {row('intel-1-epoch')}",
+        f"| {accuracy('intel-demo')} | 8 | {demo} |",
+        f"the first reaches {accuracy(ours, 'flip_tta_accuracy')}.",
+    ]
+
+
+CITED = {"README.md": readme, "docs/recipe.md": recipe}
+
+GIVEN = {
+    "README.md": {"88.07", "94.0", "0.125", "1.0", "0.0", "0.82", "0.27", "0.35", "0.51", "0.1", "0.5"},
+    "docs/recipe.md": {"70.74", "81.64", "88.07", "0.4", "1.4", "0.99"},
+}
+
+
+@pytest.mark.parametrize("page", CITED)
+def test_a_figure_is_what_the_file_it_cites_gives(page: str) -> None:
+    text = in_one_line(page)
+    assert not [piece for piece in CITED[page]() if piece not in text]
+
+
+@pytest.mark.parametrize("page", CITED)
+def test_no_figure_is_without_a_file(page: str) -> None:
+    text = in_one_line(page)
+    for piece in CITED[page]():
+        text = text.replace(piece, "")
+    assert set(re.findall(r"(?<![\w.])\d+\.\d+(?![.\w])", text)) <= GIVEN[page]
+
+
+def test_the_table_of_speeds_is_that_of_the_committed_measurement() -> None:
+    page = (PROJECT / "README.md").read_text(encoding="utf-8")
+    measured = json.loads((PROJECT / "benchmarks" / "results.json").read_text(encoding="utf-8"))
+    assert with_comparison(page, measured["about"], measured["figures"]) == page
+
+
+@pytest.mark.parametrize("run", sorted(path.parent.name for path in RESULTS.glob("*/about.yaml")))
+def test_each_record_says_what_was_run_and_where(run: str) -> None:
+    keys = ["title", "commit", "changed", "machine", "precision", "python", "torch", "minutes", "cpu_minutes", "note"]
+    assert list(about(run)) == keys
+    assert any(path.name != "about.yaml" for path in (RESULTS / run).rglob("*.*"))
+
+
+def in_one_line(page: str) -> str:
+    """The text of a page without code, versions and the table that `make bench` writes."""
+    text = (PROJECT / page).read_text(encoding="utf-8")
+    text = re.sub(r"<!-- `make bench` writes from here -->.*<!-- to here -->", "", text, flags=re.DOTALL)
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    return " ".join(re.sub(r"(Python|PyTorch|version)\s+[\d.]+", "", text).split())
