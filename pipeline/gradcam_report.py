@@ -39,7 +39,7 @@ def run(
     net = resolved.place(load_weights(make_network(dataset, model), layout.MODEL))
     evaluation = read_predictions(layout.PREDICTIONS, dataset.classes)
 
-    shown = evaluation.misclassified[: gradcam.images]
+    shown = evaluation.worst_of_each_cell(gradcam.images)
     images = dataset.test_images[shown]
     for_predicted = activation_maps(net, images, evaluation.predicted[shown], gradcam)
     for_true = activation_maps(net, images, evaluation.labels[shown], gradcam)
@@ -47,10 +47,11 @@ def run(
     grid = slice(gradcam.grid_images)
     plot_gradcam(
         evaluation,
+        shown[grid],
         images[grid],
         overlay(images[grid], for_predicted[grid]),
         overlay(images[grid], for_true[grid]),
-        f"The most confident mistakes, and what spoke for each class: {gradcam.method} on {gradcam.layer}",
+        f"Mistakes, the most confident first, and what spoke for each class: {gradcam.method} on {gradcam.layer}",
         layout.GRADCAM_PLOT,
     )
     report = Report(

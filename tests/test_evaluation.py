@@ -52,6 +52,25 @@ def test_equally_confident_mistakes_keep_their_order() -> None:
     assert evaluation.misclassified.tolist() == [60, *range(60), *range(61, 100)]
 
 
+def test_each_cell_of_the_confusion_matrix_gives_its_worst_images() -> None:
+    """Six images of a that are taken for b, two for c, and one of c for a; the first ones are the most confident."""
+    predicted = np.array([1, 1, 1, 1, 1, 1, 2, 2, 0])
+    confidence = np.array([0.95, 0.94, 0.93, 0.92, 0.91, 0.90, 0.70, 0.60, 0.50])
+    probabilities = np.full((9, 3), ((1 - confidence) / 2)[:, np.newaxis])
+    probabilities[np.arange(9), predicted] = confidence
+    evaluation = Evaluation(("a", "b", "c"), np.array([0] * 8 + [2]), probabilities)
+    assert evaluation.worst_of_each_cell(3).tolist() == [0, 6, 8]
+    assert evaluation.worst_of_each_cell(6).tolist() == [0, 1, 2, 6, 7, 8]
+    assert evaluation.worst_of_each_cell(100).tolist() == evaluation.misclassified.tolist() == list(range(9))
+    assert evaluation.worst_of_each_cell(2).tolist() == [0, 6], "with too few for all cells, the most confident"
+
+
+def test_with_two_classes_nothing_is_said_of_the_top_two() -> None:
+    metrics = Evaluation(("a", "b"), np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]])).metrics(10)
+    assert metrics["accuracy"] == 0.5
+    assert "top2_accuracy" not in metrics
+
+
 def test_a_class_without_images_counts_as_zero() -> None:
     evaluation = Evaluation(("a", "b", "c"), np.array([0, 1]), np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]]))
     metrics = evaluation.metrics(calibration_bins=10)

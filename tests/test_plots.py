@@ -8,9 +8,16 @@ from PIL import Image
 from cifar_resnet.evaluation import Evaluation
 from cifar_resnet.history import EpochMetrics
 from cifar_resnet.lr_range import LRSweep, find_rates
-from cifar_resnet.plots.evaluation import plot_confusion, plot_misclassified, plot_reliability
+from cifar_resnet.plots.evaluation import (
+    matrix_classes,
+    matrix_shares,
+    plot_confusion,
+    plot_misclassified,
+    plot_reliability,
+)
 from cifar_resnet.plots.learning_curves import plot_learning_curves
 from cifar_resnet.plots.lr_curve import plot_lr_curve
+from cifar_resnet.plots.style import percent
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 random = np.random.default_rng(0)
@@ -55,3 +62,25 @@ def test_the_grid_shows_the_worst_mistakes_from_left_to_right_and_top_to_bottom(
     assert rows[0] == rows[1] == rows[2] == rows[3] == rows[4] < rows[5]
     assert columns[0] < columns[1] < columns[2] < columns[3] < columns[4]
     assert columns[5] == columns[0]
+
+
+@pytest.mark.parametrize(
+    ("fraction", "text"),
+    [(0, "0.0%"), (0.0004, "<0.1%"), (0.0006, "0.1%"), (0.5, "50.0%"), (0.9994, "99.9%"), (0.9996, ">99.9%"),
+     (1, "100.0%")],
+)  # fmt: skip
+def test_only_certainty_is_called_0_or_100_percent(fraction: float, text: str) -> None:
+    assert percent(fraction) == text
+
+
+def test_a_matrix_of_many_classes_shows_those_with_the_most_mistakes() -> None:
+    mistakes = np.zeros((100, 100), np.int64)
+    mistakes[range(60, 100), range(40)] = np.arange(1, 41)  # class 99 is taken for class 39 forty times
+    assert matrix_classes(mistakes) == [*range(25, 40), *range(85, 100)]
+    assert matrix_classes(mistakes[:30, :30]) == list(range(30))
+
+
+def test_the_colours_of_a_matrix_compare_mistakes_with_mistakes() -> None:
+    shares = matrix_shares(np.array([[90, 10], [5, 95]]))
+    assert shares == pytest.approx(np.array([[0.08 + 0.62 * 0.9, 0.7], [0.08 + 0.62 * 0.5, 0.08 + 0.62 * 0.95]]))
+    assert matrix_shares(np.array([[3, 0], [0, 2]])) == pytest.approx(np.array([[0.7, 0], [0, 0.7]]))

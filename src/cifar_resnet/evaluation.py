@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, f1_score, top_k_accuracy_score
+from sklearn.metrics import confusion_matrix, f1_score
 
 
 @dataclass(frozen=True)
@@ -35,28 +35,52 @@ class Evaluation:
         return np.asarray(confusion_matrix(self.labels, self.predicted, labels=range(len(self.classes))))
 
     @property
+    def mistakes(self) -> NDArray[np.int64]:
+        """The counts off the diagonal of the confusion matrix (classes, classes); the diagonal is 0."""
+        return self.confusion * (1 - np.eye(len(self.classes), dtype=np.int64))
+
+    @property
+    def class_accuracy(self) -> NDArray[np.float64]:
+        """Share of each class that is right (classes,); 0 for a class without images."""
+        return np.asarray(self.confusion.diagonal() / np.maximum(self.confusion.sum(axis=1), 1))
+
+    @property
     def misclassified(self) -> NDArray[np.int64]:
         """Indices of the wrong predictions, the most confident first."""
         wrong = np.flatnonzero(self.predicted != self.labels)
         return wrong[np.argsort(-self.confidence[wrong], kind="stable")]
+
+    def worst_of_each_cell(self, num_images: int) -> NDArray[np.int64]:
+        """At most `num_images` of `misclassified`, in its order: of each true and predicted class the first ones.
+
+        Every cell of the confusion matrix gives the same number, or all that it has.
+        """
+        wrong = self.misclassified
+        cells = self.labels[wrong] * len(self.classes) + self.predicted[wrong]
+        by_cell = np.argsort(cells, kind="stable")
+        _, starts, sizes = np.unique(cells[by_cell], return_index=True, return_counts=True)
+        rank = np.empty_like(wrong)  # 0 for the first of its cell
+        rank[by_cell] = np.arange(len(wrong)) - np.repeat(starts, sizes)
+        return wrong[np.sort(np.argsort(rank, kind="stable")[:num_images])]
 
     @property
     def accuracy(self) -> float:
         return float((self.predicted == self.labels).mean())
 
     def metrics(self, calibration_bins: int) -> dict[str, float | dict[str, float]]:
-        """Figures as fractions of 1; `loss` is the mean cross-entropy."""
+        """Figures as fractions of 1; `loss` is the mean cross-entropy. With two classes both are the top two."""
         classes = range(len(self.classes))
-        per_class = self.confusion.diagonal() / np.maximum(self.confusion.sum(axis=1), 1)
+        better = (self.probabilities > self.true_probability[:, np.newaxis]).sum(axis=1)
+        top2 = {"top2_accuracy": float((better < 2).mean())} if len(self.classes) > 2 else {}
         return {
             "accuracy": self.accuracy,
             "loss": float(-np.log(np.maximum(self.true_probability, np.finfo(np.float64).tiny)).mean()),
-            "top2_accuracy": float(top_k_accuracy_score(self.labels, self.probabilities, k=2, labels=classes)),
+            **top2,
             "macro_f1": float(f1_score(self.labels, self.predicted, labels=classes, average="macro", zero_division=0)),
             "expected_calibration_error": expected_calibration_error(
                 self.confidence, self.predicted == self.labels, calibration_bins
             ),
-            "per_class_accuracy": dict(zip(self.classes, per_class.tolist(), strict=True)),
+            "per_class_accuracy": dict(zip(self.classes, self.class_accuracy.tolist(), strict=True)),
         }
 
 

@@ -1,35 +1,29 @@
 """The report page: what the network gets wrong and where it looked, in one HTML file that needs no other."""
 
-import base64
 import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from numpy.typing import NDArray
-from PIL import Image
 
-from cifar_resnet.augment import IMAGE_SIZE_PX
 from cifar_resnet.data import Images
 from cifar_resnet.evaluation import Evaluation
-from cifar_resnet.gradcam import Maps, heat_levels, heat_palette
+from cifar_resnet.gradcam import Maps
 from cifar_resnet.history import EpochMetrics
-from cifar_resnet.plots.evaluation import draw_reliability
-from cifar_resnet.plots.learning_curves import draw_learning_curves
-from cifar_resnet.plots.svg import Chart, draw_class_accuracy, svg_figure, svg_panels
+from cifar_resnet.pages import SHEET_COLUMNS, heat_sheet, image_sheet, make_environment
+from cifar_resnet.plots.evaluation import describe_reliability, draw_reliability, matrix_classes, matrix_shares
+from cifar_resnet.plots.learning_curves import describe_learning_curves, draw_learning_curves
+from cifar_resnet.plots.style import percent
+from cifar_resnet.plots.svg import NUM_BARS, Chart, describe_class_accuracy, draw_class_accuracy, svg_figure, svg_panels
 
-TEMPLATES = Path(__file__).parent / "templates"
-SHEET_COLUMNS = 32  # pictures side by side in a sprite sheet
 NUM_PAIRS = 10
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything the page shows. Pictures and maps are those of the first `evaluation.misclassified`."""
+    """Everything the page shows. Pictures and maps are those of `evaluation.worst_of_each_cell`."""
 
     dataset: str
     evaluation: Evaluation
@@ -45,30 +39,29 @@ class Report:
 
     def render(self) -> str:
         """The page as HTML. The same report gives the same bytes."""
-        environment = Environment(
-            loader=FileSystemLoader(TEMPLATES),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
         evaluation = self.evaluation
-        return environment.get_template("report.html.j2").render(
-            dataset=self.dataset,
-            classes=evaluation.classes,
-            metrics=self.metrics,
-            num_images=len(evaluation.labels),
-            num_mistakes=len(evaluation.misclassified),
-            mistakes=list(self._mistakes()),
-            matrix=_matrix(evaluation.confusion),
-            pairs=_confused_pairs(evaluation.confusion),
-            charts=self._charts(),
-            sheets=self._sheets(),
-            heat_colours=_css_colours(heat_palette()),
-            settings=self.settings,
-            map_size_px=self.map_size_px,
-            model_md5=self.model_md5,
-            figures=self._figures(),
+        return (
+            make_environment()
+            .get_template("report.html.j2")
+            .render(
+                dataset=self.dataset,
+                classes=evaluation.classes,
+                metrics=self.metrics,
+                num_images=len(evaluation.labels),
+                num_mistakes=len(evaluation.misclassified),
+                mistakes=list(self._mistakes()),
+                matrix=_matrix(evaluation),
+                confused=_confused(evaluation),
+                pairs=_confused_pairs(evaluation),
+                charts=self._charts(),
+                sheets=self._sheets(),
+                settings=self.settings,
+                map_size_px=self.map_size_px,
+                image_size_px=self.images.shape[1],
+                tile_px=_tile_px(self.images.shape[1]),
+                model_md5=self.model_md5,
+                figures=self._figures(),
+            )
         )
 
     def _figures(self) -> dict[str, str]:
@@ -76,17 +69,17 @@ class Report:
         metrics = self.metrics
         figures = {
             "Mean loss": f"{metrics['loss']:.4f}",
-            "Among the top two": f"{metrics['top2_accuracy']:.2%}",
             "Macro F1": f"{metrics['macro_f1']:.4f}",
-            "Calibration error": f"{metrics['expected_calibration_error']:.2%}",
+            "Calibration error": percent(metrics["expected_calibration_error"], 2),
         }
-        if "flip_tta_accuracy" in metrics:
-            figures["Accuracy with mirror images"] = f"{metrics['flip_tta_accuracy']:.2%}"
+        for name, key in (("Among the top two", "top2_accuracy"), ("Accuracy with mirror images", "flip_tta_accuracy")):
+            if key in metrics:
+                figures[name] = percent(metrics[key], 2)
         return figures
 
     def _mistakes(self) -> Iterator[dict[str, Any]]:
         evaluation = self.evaluation
-        for number, index in enumerate(evaluation.misclassified[: len(self.images)]):
+        for number, index in enumerate(evaluation.worst_of_each_cell(len(self.images))):
             row, column = divmod(number, SHEET_COLUMNS)
             yield {
                 "index": int(index),
@@ -101,20 +94,21 @@ class Report:
     def _charts(self) -> dict[str, list[Chart]]:
         with svg_figure(13, 3.8) as drawing:
             draw_learning_curves(self.history, drawing)
-            training = svg_panels(drawing)
+            training = svg_panels(drawing, describe_learning_curves(self.history))
         with svg_figure(5.4, 3.6) as drawing:
             draw_reliability(self.evaluation, self.calibration_bins, drawing)
-            confidence = svg_panels(drawing)
-        with svg_figure(5.4, 3.6) as drawing:
+            confidence = svg_panels(drawing, [describe_reliability(self.evaluation, self.calibration_bins)])
+        num_bars = min(NUM_BARS, len(self.evaluation.classes))
+        with svg_figure(5.4, max(3.6, 0.9 + 0.27 * num_bars)) as drawing:
             draw_class_accuracy(self.evaluation, drawing)
-            confidence += svg_panels(drawing)
+            confidence += svg_panels(drawing, [describe_class_accuracy(self.evaluation)])
         return {"training": training, "confidence": confidence}
 
     def _sheets(self) -> dict[str, Any]:
         return {
-            "images": _image_sheet(self.images),
-            "for_predicted": _heat_sheet(self.for_predicted),
-            "for_true": _heat_sheet(self.for_true),
+            "images": image_sheet(self.images),
+            "for_predicted": heat_sheet(self.for_predicted),
+            "for_true": heat_sheet(self.for_true),
             "columns": SHEET_COLUMNS,
         }
 
@@ -129,20 +123,26 @@ def read_predictions(path: Path, classes: tuple[str, ...]) -> Evaluation:
     return Evaluation(classes, labels, probabilities)
 
 
-def _matrix(confusion: NDArray[np.int64]) -> list[list[dict[str, Any]]]:
-    """Cells with a share in 0..1 for their colour: of the class if right, else of the most frequent mistake."""
-    right = confusion.diagonal() / np.maximum(confusion.sum(axis=1), 1)
-    mistakes = confusion - np.diag(confusion.diagonal())
-    shares = mistakes / max(mistakes.max(), 1) + np.diag(right)
+def _matrix(evaluation: Evaluation) -> dict[str, Any]:
+    """The classes to show, and for each two classes the count and the strength of its colour."""
+    return {
+        "classes": matrix_classes(evaluation.mistakes),
+        "counts": evaluation.confusion.tolist(),
+        "shares": matrix_shares(evaluation.confusion).round(3).tolist(),
+    }
+
+
+def _confused(evaluation: Evaluation) -> list[tuple[str, str, int]]:
+    """True class, predicted class and number of images of every kind of mistake."""
+    classes, mistakes = evaluation.classes, evaluation.mistakes
     return [
-        [{"count": int(count), "share": round(float(share), 3)} for count, share in zip(*row, strict=True)]
-        for row in zip(confusion, shares, strict=True)
+        (classes[true], classes[predicted], int(mistakes[true, predicted])) for true, predicted in np.argwhere(mistakes)
     ]
 
 
-def _confused_pairs(confusion: NDArray[np.int64]) -> list[dict[str, Any]]:
+def _confused_pairs(evaluation: Evaluation) -> list[dict[str, Any]]:
     """The most frequent mistakes; `length` in 0..1 compares them with the first."""
-    mistakes = confusion - np.diag(confusion.diagonal())
+    confusion, mistakes = evaluation.confusion, evaluation.mistakes
     order = np.argsort(-mistakes, axis=None, kind="stable")[:NUM_PAIRS]
     pairs = [
         (int(true), int(predicted)) for true, predicted in zip(*np.unravel_index(order, mistakes.shape), strict=True)
@@ -160,34 +160,7 @@ def _confused_pairs(confusion: NDArray[np.int64]) -> list[dict[str, Any]]:
     ]
 
 
-def _image_sheet(images: Images) -> str:
-    """A sprite sheet without loss: 1.7 kB an image of CIFAR-10, where PNG takes 2.2."""
-    return _data_url(Image.fromarray(_tile(images)), "webp", lossless=True)
-
-
-def _heat_sheet(maps: Maps) -> str:
-    """A sprite sheet whose palette is the colours of heat, clear where a map is 0."""
-    sheet = Image.fromarray(_tile(heat_levels(maps)))
-    palette = heat_palette()
-    sheet.putpalette(palette[:, :3].tobytes())
-    return _data_url(sheet, "png", optimize=True, transparency=palette[:, 3].tobytes())
-
-
-def _tile(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pictures (N, 32, 32, ...) in rows of `SHEET_COLUMNS`; at least one row, the rest of the last one is 0."""
-    rows = max(1, -(-len(pictures) // SHEET_COLUMNS))
-    shape = pictures.shape[1:]
-    sheet = np.zeros((rows * SHEET_COLUMNS, *shape), np.uint8)
-    sheet[: len(pictures)] = pictures
-    sheet = sheet.reshape(rows, SHEET_COLUMNS, *shape).swapaxes(1, 2)
-    return sheet.reshape(rows * IMAGE_SIZE_PX, SHEET_COLUMNS * IMAGE_SIZE_PX, *shape[2:])
-
-
-def _data_url(image: Image.Image, kind: str, **options: Any) -> str:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def _css_colours(palette: NDArray[np.uint8]) -> list[str]:
-    return [f"rgb({red} {green} {blue} / {alpha / 255:.2f})" for red, green, blue, alpha in palette.tolist()]
+def _tile_px(image_px: int) -> dict[str, int]:
+    """Side of an image on a wide and on a narrow page: a whole multiple of its own, where that fits, keeps it sharp."""
+    wide, narrow = image_px * max(1, round(96 / image_px)), image_px * (83 // image_px)
+    return {"wide": wide if wide <= 128 else 96, "narrow": narrow or 83}

@@ -2,39 +2,69 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
 
 from cifar_resnet.data import Images
 from cifar_resnet.evaluation import Evaluation, calibration_bins
-from cifar_resnet.plots.style import BLUE, GREY, figure
+from cifar_resnet.plots.style import QUIET, RIGHT, WRONG, figure, percent, short
 
 COLUMNS = 5  # of a grid of pictures
+MATRIX_CLASSES = 30  # more cannot be read
+
+
+def matrix_classes(mistakes: NDArray[np.int64]) -> list[int]:
+    """The classes to show in a matrix: all, or where they are many, those with the most mistakes in row and column."""
+    if len(mistakes) <= MATRIX_CLASSES:
+        return list(range(len(mistakes)))
+    most = np.argsort(-(mistakes.sum(axis=0) + mistakes.sum(axis=1)), kind="stable")[:MATRIX_CLASSES]
+    return sorted(most.tolist())
+
+
+def matrix_shares(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How strong each cell's colour is, 0 to 1: by its share of the class if right, else of the biggest mistake."""
+    right = np.diag(confusion.diagonal())
+    shares = right / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    shares += (confusion - right) / max((confusion - right).max(), 1)
+    return np.where(confusion, 0.08 + 0.62 * shares, 0)
 
 
 def plot_confusion(evaluation: Evaluation, path: Path) -> None:
-    """Counts in a grid of true by predicted classes; the colour shows the share of the true class."""
-    with figure(path, 8, 7) as drawing:
+    """Counts in a grid of true by predicted classes, in the colours of right and wrong."""
+    size = 0.45 * len(matrix_classes(evaluation.mistakes)) + 3
+    with figure(path, size + 0.8, size) as drawing:
         draw_confusion(evaluation, drawing)
 
 
 def draw_confusion(evaluation: Evaluation, drawing: Figure) -> None:
     """Draw the confusion matrix into a figure."""
-    counts, classes = evaluation.confusion, evaluation.classes
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shown = matrix_classes(evaluation.mistakes)
+    counts = evaluation.confusion[np.ix_(shown, shown)]
+    names = [short(evaluation.classes[number]) for number in shown]
     axes = drawing.subplots()
     axes.grid(visible=False)
-    # Square roots, or the mistakes would all look white beside the diagonal.
-    axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
+    colours = np.where(np.eye(len(shown), dtype=bool)[..., np.newaxis], to_rgb(RIGHT), to_rgb(WRONG))
+    strength = matrix_shares(evaluation.confusion)[np.ix_(shown, shown)]
+    axes.imshow(np.dstack([colours, strength]))
     for row, column in np.argwhere(counts):
-        color = "white" if np.sqrt(shares[row, column]) > 0.6 else "black"
-        axes.text(column, row, counts[row, column], ha="center", va="center", color=color, fontsize=10)
-    ticks = range(len(classes))
-    axes.set_xticks(ticks, classes, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(ticks, classes)
-    axes.set(xlabel="predicted", ylabel="true", title=f"Test images by class: {evaluation.accuracy:.2%} right")
+        axes.text(column, row, counts[row, column], ha="center", va="center", fontsize=10 if counts.max() < 1000 else 8)
+    axes.set_xticks(range(len(shown)), names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+    axes.set_yticks(range(len(shown)), names, parse_math=False)
+    of_them = (
+        ""
+        if len(shown) == len(evaluation.classes)
+        else (f"\nThe {len(shown)} of {len(evaluation.classes)} classes with the most mistakes")
+    )
+    axes.set(
+        xlabel="predicted",
+        ylabel="true",
+        title=f"{percent(evaluation.accuracy, 2)} of the test images right{of_them}",
+    )
 
 
 def plot_reliability(evaluation: Evaluation, num_bins: int, path: Path) -> None:
@@ -47,30 +77,48 @@ def draw_reliability(evaluation: Evaluation, num_bins: int, drawing: Figure) -> 
     """Draw the reliability diagram into a figure; the area of a dot is the share of images in its bin."""
     bins = calibration_bins(evaluation.confidence, evaluation.predicted == evaluation.labels, num_bins)
     axes = drawing.subplots()
-    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
-    axes.plot(bins.confidence, bins.accuracy, color=BLUE, linewidth=1)
-    axes.scatter(bins.confidence, bins.accuracy, s=20 + 600 * bins.counts / bins.counts.sum(), color=BLUE, alpha=0.7)
-    axes.set(xlabel="confidence", ylabel="accuracy", title="Reliability", xlim=(0, 1.03), ylim=(0, 1.03))
+    axes.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, label="perfectly calibrated")
+    axes.plot(bins.confidence, bins.accuracy, color=RIGHT, linewidth=1)
+    # Not clipped at the frame: the biggest dot often lies at 100 % and 100 %.
+    axes.scatter(bins.confidence, bins.accuracy, s=_dot_area(bins.counts / bins.counts.sum()), color=RIGHT, alpha=0.7,
+                 linewidth=0, clip_on=False, zorder=3)  # fmt: skip
+    axes.scatter([], [], s=_dot_area(0.1), color=RIGHT, alpha=0.7, linewidth=0, label="10% of the images")
+    axes.set(xlabel="confidence", ylabel="accuracy", title="Reliability", xlim=(0, 1), ylim=(0, 1))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.legend(loc="upper left")
+
+
+def describe_reliability(evaluation: Evaluation, num_bins: int) -> str:
+    """The reliability diagram in words."""
+    bins = calibration_bins(evaluation.confidence, evaluation.predicted == evaluation.labels, num_bins)
+    return ", ".join(
+        f"{count} images {percent(confidence, 0)} sure and {percent(accuracy, 0)} right"
+        for count, confidence, accuracy in zip(bins.counts, bins.confidence, bins.accuracy, strict=True)
+    )
+
+
+def _dot_area(share: Any) -> Any:
+    return 20 + 600 * share
 
 
 def plot_misclassified(evaluation: Evaluation, images: Images, num_images: int, path: Path) -> None:
     """The most confident mistakes: picture, true and predicted class, probability."""
     shown = evaluation.misclassified[:num_images]
     rows = max(1, math.ceil(len(shown) / COLUMNS))
-    with figure(path, 2.2 * COLUMNS, 2.55 * rows + 0.4) as drawing:
+    with figure(path, 2.2 * COLUMNS, 2.7 * rows + 0.4) as drawing:
         drawing.suptitle(
-            f"Misclassified test images, the most confident first ({len(evaluation.misclassified)} in all)"
+            f"Misclassified test images from left to right, the most confident first: {len(shown)} of "
+            f"{len(evaluation.misclassified)}"
         )
         grid = drawing.subplots(rows, COLUMNS, squeeze=False).ravel()
         for axes in grid:
             axes.axis("off")
         for axes, index in zip(grid, shown, strict=False):
             axes.imshow(images[index], interpolation="nearest")
-            true = evaluation.classes[evaluation.labels[index]]
-            predicted = evaluation.classes[evaluation.predicted[index]]
+            true = short(evaluation.classes[evaluation.labels[index]])
+            predicted = short(evaluation.classes[evaluation.predicted[index]])
             axes.set_title(
-                f"true: {true}\npredicted: {predicted} {evaluation.confidence[index]:.0%}", fontsize=10, loc="center"
-            )
+                f"no. {index}: {true}\ntaken for {predicted}\n{percent(evaluation.confidence[index])}",
+                fontsize=9, loc="center", parse_math=False,
+            )  # fmt: skip

@@ -4,16 +4,18 @@ import math
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cifar_resnet.data import Images
 from cifar_resnet.evaluation import Evaluation
-from cifar_resnet.plots.style import figure
+from cifar_resnet.plots.style import figure, percent, short
 
 
 def plot_gradcam(
-    evaluation: Evaluation, images: Images, for_predicted: Images, for_true: Images, title: str, path: Path
-) -> None:
-    """Rows of image, overlay for the predicted and overlay for the true class; (N, 32, 32, 3), the worst mistakes."""
+    evaluation: Evaluation, shown: NDArray[np.int64], images: Images, for_predicted: Images, for_true: Images,
+    title: str, path: Path,
+) -> None:  # fmt: skip
+    """Rows of image, overlay for predicted and overlay for true class (N, height, width, 3) of the mistakes `shown`."""
     columns = 2 if len(images) > 1 else 1
     rows = max(1, math.ceil(len(images) / columns))
     with figure(path, 6.2 * columns, 2.45 * rows + 0.6) as drawing:
@@ -22,13 +24,13 @@ def plot_gradcam(
         grid = np.concatenate(halves, axis=1).ravel()
         for axes in grid:
             axes.axis("off")
-        for number, index in enumerate(evaluation.misclassified[: len(images)]):
-            true = evaluation.classes[evaluation.labels[index]]
-            predicted = evaluation.classes[evaluation.predicted[index]]
+        for number, index in enumerate(shown):
+            true = short(evaluation.classes[evaluation.labels[index]])
+            predicted = short(evaluation.classes[evaluation.predicted[index]])
             panels = (
                 (images, f"test image {index}\ntrue: {true}"),
-                (for_predicted, f"for predicted\n{predicted} {evaluation.confidence[index]:.1%}"),
-                (for_true, f"for true\n{true} {evaluation.true_probability[index]:.1%}"),
+                (for_predicted, f"for predicted\n{predicted} {percent(evaluation.confidence[index])}"),
+                (for_true, f"for true\n{true} {percent(evaluation.true_probability[index])}"),
             )
             for axes, (pictures, label) in zip(grid[3 * number :], panels, strict=False):
                 axes.imshow(pictures[number], interpolation="nearest")

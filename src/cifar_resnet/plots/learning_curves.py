@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cifar_resnet.history import EpochMetrics
-from cifar_resnet.plots.style import BLUE, GREY, ORANGE, figure
+from cifar_resnet.plots.style import HELD_OUT, RATE, TRAIN, figure, percent
 
 
 def plot_learning_curves(history: Sequence[EpochMetrics], path: Path) -> None:
@@ -23,23 +23,36 @@ def draw_learning_curves(history: Sequence[EpochMetrics], drawing: Figure) -> No
     loss, accuracy, rate = drawing.subplots(1, 3)
     marker = "o" if len(history) < 40 else ""
 
-    loss.plot(epochs, [m.train_loss for m in history], color=BLUE, marker=marker, markersize=4, label="train")
-    loss.plot(epochs, [m.held_out_loss for m in history], color=ORANGE, marker=marker, markersize=4, label=held_out)
+    loss.plot(epochs, [m.train_loss for m in history], color=TRAIN, marker=marker, markersize=4, label="train")
+    loss.plot(epochs, [m.held_out_loss for m in history], color=HELD_OUT, marker=marker, markersize=4, label=held_out)
     loss.set(title="Cross-entropy per image", ylim=(0, None))
     loss.legend()
 
-    accuracy.plot(epochs, [m.train_accuracy for m in history], color=BLUE, marker=marker, markersize=4, label="train")
+    accuracy.plot(epochs, [m.train_accuracy for m in history], color=TRAIN, marker=marker, markersize=4, label="train")
     accuracy.plot(
-        epochs, [m.held_out_accuracy for m in history], color=ORANGE, marker=marker, markersize=4, label=held_out
+        epochs, [m.held_out_accuracy for m in history], color=HELD_OUT, marker=marker, markersize=4, label=held_out
     )
     last = history[-1]
     epochs_done = f"{last.epoch} epoch{'' if last.epoch == 1 else 's'}"
-    accuracy.set(title=f"Accuracy: {held_out} {last.held_out_accuracy:.2%} after {epochs_done}")
+    accuracy.set(title=f"Accuracy: {held_out} {percent(last.held_out_accuracy, 2)} after {epochs_done}")
     accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     accuracy.legend(loc="lower right")
 
-    rate.plot(epochs, [m.lr for m in history], color=GREY, marker=marker, markersize=4)
+    rate.plot(epochs, [m.lr for m in history], color=RATE, marker=marker, markersize=4)
     rate.set(title="Learning rate at the end of the epoch", ylim=(0, None))
     for axes in (loss, accuracy, rate):
         axes.set(xlabel="epoch", xlim=(0.5, last.epoch + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def describe_learning_curves(history: Sequence[EpochMetrics]) -> tuple[str, str, str]:
+    """The three panels in words: how they start and end."""
+    first, last = history[0], history[-1]
+    span, held_out = f"from epoch {first.epoch} to {last.epoch}", first.held_out_name
+    return (
+        f"{span}: train {first.train_loss:.3f} to {last.train_loss:.3f}, "
+        f"{held_out} {first.held_out_loss:.3f} to {last.held_out_loss:.3f}",
+        f"{span}: train {percent(first.train_accuracy)} to {percent(last.train_accuracy)}, "
+        f"{held_out} {percent(first.held_out_accuracy)} to {percent(last.held_out_accuracy, 2)}",
+        f"{span}: {first.lr:.3g} to {last.lr:.3g}, at most {max(metrics.lr for metrics in history):.3g}",
+    )

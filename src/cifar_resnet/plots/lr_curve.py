@@ -5,24 +5,24 @@ from pathlib import Path
 import numpy as np
 
 from cifar_resnet.lr_range import FoundRates, LRSweep
-from cifar_resnet.plots.style import BLUE, GREY, ORANGE, RED, figure
+from cifar_resnet.plots.style import QUIET, RATE, TRAIN, figure
 
 
 def plot_lr_curve(sweep: LRSweep, found: FoundRates, path: Path) -> None:
     """Loss over learning rate, with every rule's suggestion and the two rates chosen."""
     with figure(path, 8, 4.5) as drawing:
         axes = drawing.subplots()
-        axes.plot(sweep.lrs, sweep.losses, color=GREY, alpha=0.35, linewidth=1, label="loss of each batch")
-        axes.plot(sweep.lrs, sweep.smoothed, color=BLUE, label="smoothed")
+        axes.plot(sweep.lrs, sweep.losses, color=QUIET, alpha=0.35, linewidth=1, label="loss of each batch")
+        axes.plot(sweep.lrs, sweep.smoothed, color=TRAIN, label="smoothed")
         for number, (lr, rules) in enumerate(sorted(_rules_by_rate(found).items())):
             loss = float(np.interp(np.log(lr), np.log(sweep.lrs), sweep.smoothed))
             # In turn to the right above and to the left below, so that neighbours do not cover each other.
             offset, side = ((6, 5), "left") if number % 2 else ((-6, -13), "right")
-            axes.plot(lr, loss, "o", color=GREY, markersize=5)
+            axes.plot(lr, loss, "o", color=QUIET, markersize=5)
             axes.annotate(", ".join(rules), (lr, loss), xytext=offset, textcoords="offset points", ha=side,
-                          fontsize=9, color=GREY)  # fmt: skip
-        for name, lr, color in (("lr_min", found.lr_min, ORANGE), ("lr_max", found.lr_max, RED)):
-            axes.axvline(lr, color=color, linestyle="--", label=f"{name} = {lr:.3g}")
+                          fontsize=9, color=QUIET)  # fmt: skip
+        for name, lr, line in (("lr_min", found.lr_min, ":"), ("lr_max", found.lr_max, "--")):
+            axes.axvline(lr, color=RATE, linestyle=line, label=f"{name} = {lr:.3g}")
         low, high = min(sweep.smoothed), max(sweep.smoothed)
         axes.set(xscale="log", xlabel="learning rate", ylabel="training loss", title="Learning-rate range test",
                  ylim=(low - 0.25 * (high - low), high + 0.35 * (high - low)))  # fmt: skip

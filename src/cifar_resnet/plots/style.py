@@ -11,8 +11,12 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, https://jfly.uni-koeln.de/color/
-BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#595959"
+from cifar_resnet.plots.palette import PALETTE
+
+# Plots have a white ground.
+RIGHT, WRONG, TRAIN, HELD_OUT, RATE, QUIET = (
+    PALETTE[name].light for name in ("right", "wrong", "train", "held-out", "rate", "quiet")
+)
 
 STYLE: Any = {  # matplotlib types the keys as literals
     "font.family": "DejaVu Sans",  # ships with matplotlib, so every machine draws the same letters
@@ -23,7 +27,7 @@ STYLE: Any = {  # matplotlib types the keys as literals
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#E5E5E5",
+    "grid.color": PALETTE["line"].light,
     "legend.frameon": False,
     "lines.linewidth": 2,
     "figure.constrained_layout.use": True,
@@ -43,3 +47,19 @@ def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
             drawing.savefig(path, metadata={"Software": None} if path.suffix == ".png" else {"Date": None})
         finally:
             plt.close(drawing)
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """A fraction of 1 in percent, as pages and plots write it; only 0 and 1 themselves are 0 % and 100 %."""
+    text = f"{fraction:.{digits}%}"
+    smallest = 10 ** -(digits + 2)
+    if fraction < 1 and text == f"{1:.{digits}%}":
+        return f">{1 - smallest:.{digits}%}"
+    if fraction > 0 and text == f"{0:.{digits}%}":
+        return f"<{smallest:.{digits}%}"
+    return text
+
+
+def short(name: str, length: int = 24) -> str:
+    """A class name that fits into a plot, cut off with an ellipsis if it is long."""
+    return name if len(name) <= length else name[: length - 1].rstrip() + "…"

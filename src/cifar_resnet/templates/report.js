@@ -1,9 +1,6 @@
-"use strict";
-
 const gallery = document.getElementById("gallery");
 const mistakes = [...gallery.children];
-const filters = document.getElementById("filters");
-const pairButtons = [...document.querySelectorAll("button[data-true]")];
+const confused = JSON.parse(gallery.dataset.confused); // [true class, predicted class, number of test images], also those not on the page
 
 const orders = {
   confident: (a, b) => b.dataset.confidence - a.dataset.confidence,
@@ -11,55 +8,28 @@ const orders = {
   unlikely: (a, b) => a.dataset.trueProbability - b.dataset.trueProbability,
   index: (a, b) => a.dataset.index - b.dataset.index,
 };
+let sortedBy = "confident";
 
-function filter() {
-  const [trueClass, predicted] = [filters.elements.true.value, filters.elements.predicted.value];
+function show(choices) {
+  const [trueClass, predicted, order] = ["true", "predicted", "sort"].map((name) => choices.get(name));
+  const matches = (one, other) => (!trueClass || one === trueClass) && (!predicted || other === predicted);
   let shown = 0;
   for (const mistake of mistakes) {
-    const matches = (!trueClass || mistake.dataset.true === trueClass) && (!predicted || mistake.dataset.predicted === predicted);
-    mistake.hidden = !matches;
-    shown += matches;
+    mistake.hidden = !matches(mistake.dataset.true, mistake.dataset.predicted);
+    shown += !mistake.hidden;
   }
-  for (const button of pairButtons) {
-    button.setAttribute("aria-pressed", button.dataset.true === trueClass && button.dataset.predicted === predicted);
+  if (order !== sortedBy && orders[order]) {
+    gallery.append(...mistakes.sort(orders[order]));
+    sortedBy = order;
   }
-  const filtered = Boolean(trueClass || predicted);
-  document.getElementById("count").value = `${shown.toLocaleString("en")} shown` + (filtered ? ` of ${mistakes.length.toLocaleString("en")}` : "");
-  document.getElementById("clear").hidden = !filtered;
+  const total = confused.reduce((sum, [one, other, count]) => sum + (matches(one, other) ? count : 0), 0);
+  const [shownText, totalText] = [shown, total].map((number) => number.toLocaleString("en"));
+  document.getElementById("count").value = shown === total
+    ? `${totalText} mistake${total === 1 ? "" : "s"}` : `${shownText} of ${totalText} are on this page`;
+  document.getElementById("clear").hidden = !(trueClass || predicted);
   document.getElementById("empty").hidden = shown > 0;
 }
 
-function choose(trueClass, predicted) {
-  filters.elements.true.value = trueClass;
-  filters.elements.predicted.value = predicted;
-  filter();
-}
-
-for (const button of pairButtons) {
-  button.addEventListener("click", () => {
-    choose(button.dataset.true, button.dataset.predicted);
-    const title = document.getElementById("mistakes-title");
-    title.focus({ preventScroll: true });
-    title.scrollIntoView();
-  });
-}
-filters.elements.true.addEventListener("change", filter);
-filters.elements.predicted.addEventListener("change", filter);
-filters.elements.order.addEventListener("change", () => gallery.append(...mistakes.sort(orders[filters.elements.order.value])));
-document.getElementById("clear").addEventListener("click", () => {
-  choose("", "");
-  filters.elements.true.focus(); // the button is gone
-});
-
-const theme = document.getElementById("theme");
-let dark = matchMedia("(prefers-color-scheme: dark)").matches;
-function nameTheme() {
-  theme.textContent = dark ? "Light" : "Dark";
-}
-theme.addEventListener("click", () => {
-  dark = !dark;
-  document.documentElement.style.colorScheme = dark ? "dark" : "light";
-  nameTheme();
-});
-nameTheme();
-filters.reset(); // browsers keep a form's choices over a reload
+keepInAddress(document.getElementById("filters"), show);
+document.querySelectorAll("table[role=grid]").forEach(moveByArrows);
+switchThemeBy(document.getElementById("theme"));

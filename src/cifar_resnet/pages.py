@@ -1,0 +1,67 @@
+"""What every page shares: the template environment, the way a fraction is written, and sheets of small pictures."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from numpy.typing import NDArray
+from PIL import Image
+
+from cifar_resnet.data import Images
+from cifar_resnet.gradcam import Maps, heat_levels, heat_palette
+from cifar_resnet.plots.palette import PALETTE
+from cifar_resnet.plots.style import percent
+
+TEMPLATES = Path(__file__).parent / "templates"
+SHEET_COLUMNS = 32  # pictures side by side in a sheet
+
+
+def make_environment() -> Environment:
+    """For pages: what a variable holds is text, never markup. `page.css` and `page.js` are there to include."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = percent
+    environment.globals |= {
+        "palette": PALETTE,
+        "heat_colours": [
+            f"rgb({red} {green} {blue} / {alpha / 255:.2f})" for red, green, blue, alpha in heat_palette().tolist()
+        ],
+    }
+    return environment
+
+
+def image_sheet(images: Images) -> str:
+    """A sprite sheet without loss: 1.7 kB an image of CIFAR-10, where PNG takes 2.2."""
+    return _data_url(Image.fromarray(_tile(images)), "webp", lossless=True)
+
+
+def heat_sheet(maps: Maps) -> str:
+    """A sprite sheet whose palette is the colours of heat, clear where a map is 0."""
+    sheet = Image.fromarray(_tile(heat_levels(maps)))
+    palette = heat_palette()
+    sheet.putpalette(palette[:, :3].tobytes())
+    return _data_url(sheet, "png", optimize=True, transparency=palette[:, 3].tobytes())
+
+
+def _tile(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pictures (N, height, width, ...) in rows of `SHEET_COLUMNS`; at least one row, the rest of the last one is 0."""
+    rows = max(1, -(-len(pictures) // SHEET_COLUMNS))
+    height, width, *channels = pictures.shape[1:]
+    sheet = np.zeros((rows * SHEET_COLUMNS, height, width, *channels), np.uint8)
+    sheet[: len(pictures)] = pictures
+    sheet = sheet.reshape(rows, SHEET_COLUMNS, height, width, *channels).swapaxes(1, 2)
+    return sheet.reshape(rows * height, SHEET_COLUMNS * width, *channels)
+
+
+def _data_url(image: Image.Image, kind: str, **options: Any) -> str:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
