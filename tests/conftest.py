@@ -64,10 +64,9 @@ def workspace(tiny_params_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("pipeline", "src", "recipes"):
         shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / ".dvc").mkdir()
-    for name in ("dvc.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
+    for name in ("dvc.yaml", ".gitattributes", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
         shutil.copy(PROJECT / name, folder / name)
     (folder / "mlruns").mkdir()
-    shutil.copy(PROJECT / "mlruns" / ".gitignore", folder / "mlruns")
     monkeypatch.chdir(folder)
     for variable in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "CIFAR10_SOURCE", "PYTHONPATH"):
         monkeypatch.delenv(variable, raising=False)
