@@ -36,6 +36,52 @@ def test_auto_means_a_thread_for_each_core_that_this_process_may_use() -> None:
     assert prepare_compute(settings(threads="auto")).threads == len(cores)
 
 
+IN_A_CONTAINER = """
+import pathlib, torch
+from cifar_resnet.compute import prepare_compute
+from cifar_resnet.params import load_params
+import pipeline
+def threads():
+    return prepare_compute(load_params(pathlib.Path("params.yaml")).compute).threads
+files = pathlib.Path("/sys/fs/cgroup")
+(files / "cpu.max").write_text("100000 100000")
+version_2 = threads()
+(files / "cpu.max").unlink()
+(files / "cpu").mkdir()
+(files / "cpu" / "cpu.cfs_quota_us").write_text("50000")
+(files / "cpu" / "cpu.cfs_period_us").write_text("100000")
+print(version_2, threads())
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) == 1, reason="one core is the least anyway")
+def test_auto_stays_within_the_quota_of_a_container_of_either_version_of_cgroups() -> None:
+    mount = [
+        "unshare",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        'mount -t tmpfs none /sys/fs/cgroup && exec "$0" "$@"',
+    ]
+    if subprocess.run([*mount, "true"], capture_output=True).returncode:
+        pytest.skip("this user may not mount a file system of its own")
+    command = [*mount, sys.executable, "-c", IN_A_CONTAINER]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "1 1\n"
+
+
+def test_a_format_that_the_hardware_emulates_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cifar_resnet.compute._cpu_has_bf16", lambda: False)
+    prepare_compute(settings(precision="fp32"))
+    assert capsys.readouterr().err == ""
+    prepare_compute(settings(precision="bf16"))
+    assert "compute.precision is bf16, which this cpu has to emulate: slow" in capsys.readouterr().err
+
+
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     monkeypatch.setenv("LOCAL_RANK", str(torch.cuda.device_count()))

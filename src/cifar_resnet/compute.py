@@ -4,11 +4,13 @@ import ctypes
 import os
 import platform
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from joblib import cpu_count  # with the quota of a container and the affinity of this process
 from torch import Tensor, nn
 
 from cifar_resnet.distributed import join_processes
@@ -61,7 +63,7 @@ def prepare_compute(params: ComputeParams) -> Compute:
     if params.device == "cuda" and not has_cuda:
         raise UserError("compute.device is cuda, but no CUDA device is usable here: set it to auto or cpu")
     rank, num_processes, device = join_processes(use_cuda=has_cuda and params.device != "cpu")
-    threads = _available_cores() // num_processes or 1 if params.threads == "auto" else params.threads
+    threads = cpu_count() // num_processes or 1 if params.threads == "auto" else params.threads
     torch.set_num_threads(threads)
     # Not a guarantee on every GPU: operations without a deterministic version warn instead of failing.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -69,6 +71,11 @@ def prepare_compute(params: ComputeParams) -> Compute:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a help for debugging that costs time
     native_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bf16()
     use_bf16 = native_bf16 if params.precision == "auto" else params.precision == "bf16"
+    if use_bf16 and not native_bf16 and rank == 0:
+        print(
+            f"warning: compute.precision is bf16, which this {device.type} has to emulate: slow; auto would take fp32",
+            file=sys.stderr,
+        )
     precision = torch.bfloat16 if use_bf16 else torch.float32
     return Compute(device, precision, _use_compiler(params.compile, device), threads, rank, num_processes)
 
@@ -87,10 +94,6 @@ def _compiled_or_not(net: Forward) -> Forward:
         return net(images)
 
     return forward
-
-
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu_has_bf16() -> bool:
