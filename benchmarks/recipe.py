@@ -14,14 +14,16 @@ from benchmarks.workspace import PROJECT
 from cifar_resnet import layout
 from cifar_resnet.compute import Compute, prepare_compute
 from cifar_resnet.data import Dataset, load_dataset, split_validation
+from cifar_resnet.dvc_files import flat
 from cifar_resnet.errors import UserError
 from cifar_resnet.history import EpochMetrics
 from cifar_resnet.lr_range import read_found_rates
 from cifar_resnet.params import Params, load_params
+from cifar_resnet.project import read_project
+from cifar_resnet.tracking.provenance import code_tags, machine_tags
+from cifar_resnet.tracking.results import epoch_values
 from cifar_resnet.tracking.runs import FAILED, FINISHED, create_run, log_values
-from cifar_resnet.tracking.source import code_tags, machine_tags
 from cifar_resnet.tracking.store import open_store
-from cifar_resnet.tracking.workspace import epoch_values
 from cifar_resnet.training import LearningRates, TrainingData, fit, make_training_data, start_training
 
 TRAINED_ON, JUDGED_BY = 10_000, 5_000  # images
@@ -104,8 +106,9 @@ def subset(params: Params, dataset: Dataset) -> TrainingData:
 def follow(name: str, params: Params, epochs: Iterator[EpochMetrics]) -> Iterator[EpochMetrics]:
     """Log a training to an MLflow run of its own; one that diverges ends as failed."""
     store = open_store(f"{params.runtime.experiment}-recipe")
-    tags = {**code_tags(), **machine_tags(params.compute.device), "trained_on": str(TRAINED_ON)}
-    run = create_run(store, params, name, tags)
+    tags = {**code_tags(read_project()), **machine_tags(params.compute.device), "trained_on": str(TRAINED_ON)}
+    settings = flat(params.model_dump(mode="json", exclude={"runtime": True, "data": {"sources"}}))
+    run = create_run(store, settings, name, tags)
     status = FAILED
     try:
         for metrics in epochs:

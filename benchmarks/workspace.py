@@ -1,6 +1,7 @@
 """Folders to run stages in: a few images in the form that stage `download` leaves, and settings to match."""
 
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ import numpy as np
 
 from cifar_resnet import layout
 from cifar_resnet.data import Dataset, load_dataset, save_dataset
+from cifar_resnet.dvc_files import DEFINITION
 from cifar_resnet.lr_range import FoundRates
 from cifar_resnet.sources import MEAN, PUBLISHED_MD5, STD, fetch_cifar10
 from pipeline.demo import overlay
@@ -64,6 +66,7 @@ def make_workspace(folder: Path, dataset: Dataset, size: Size, settings: Setting
     FoundRates(0.01, 0.1, "given", {}).write_json(folder / layout.LR_FOUND)
     train = {"epochs": size.epochs, "peak_epoch": size.epochs / 2, "batch_size": size.batch_size}
     changes = {"data": {"dataset": "cifar10", "validation_images": 0}, "train": train, "model": {"width": size.width}}
+    shutil.copy(PROJECT / DEFINITION, folder)
     overlay(PROJECT / layout.PARAMS, {**changes, **settings}, folder / layout.PARAMS)  # type: ignore[dict-item]
     return folder
 

@@ -5,6 +5,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from cifar_resnet import layout
+from cifar_resnet.files import write_text
 from cifar_resnet.params import Params, load_params
 from pipeline.stage import main
 
@@ -23,7 +24,7 @@ def run() -> None:
 
 def write_schema() -> None:
     """Write the JSON schema of params.yaml."""
-    SCHEMA.write_text(schema_text(), encoding="utf-8")
+    write_text(SCHEMA, schema_text())
     print(f"wrote {SCHEMA}")
 
 

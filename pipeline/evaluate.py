@@ -1,8 +1,8 @@
 """Stage `evaluate`: every test image's prediction, the figures that follow, the mistakes, and the training's curves."""
 
-import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -11,6 +11,7 @@ from cifar_resnet import layout
 from cifar_resnet.compute import Compute, prepare_compute
 from cifar_resnet.data import Dataset, load_dataset
 from cifar_resnet.evaluation import Evaluation
+from cifar_resnet.files import replacing, write_json
 from cifar_resnet.history import read_history
 from cifar_resnet.inference import predict_logits, softmax
 from cifar_resnet.model import ResNet, load_weights, make_network
@@ -32,8 +33,7 @@ def run(data: DataParams, model: ModelParams, evaluate: EvaluateParams, compute:
     metrics = evaluation.metrics(evaluate.calibration_bins)
     if evaluate.flip_tta:
         metrics["flip_tta_accuracy"] = flip_tta_accuracy(net, dataset, evaluation, resolved)
-    layout.EVALUATION.mkdir(parents=True, exist_ok=True)
-    layout.TEST_METRICS.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write_json(layout.TEST_METRICS, metrics)
     write_tables(evaluation)
     plot_confusion(evaluation, layout.CONFUSION_PLOT)
     plot_reliability(evaluation, evaluate.calibration_bins, layout.RELIABILITY_PLOT)
@@ -56,18 +56,17 @@ def write_tables(evaluation: Evaluation) -> None:
     predictions = pd.DataFrame({"true": true, "predicted": predicted})
     for number, name in enumerate(evaluation.classes):
         predictions[f"p_{name}"] = evaluation.probabilities[:, number]
-    predictions.to_csv(layout.PREDICTIONS, index_label="index", float_format="%.9f", lineterminator="\n")
+    write_table(predictions, layout.PREDICTIONS, index_label="index", float_format="%.9f")
 
     confusion = pd.DataFrame(evaluation.confusion, index=evaluation.classes, columns=evaluation.classes)
-    confusion.to_csv(layout.CONFUSION, index_label="true", lineterminator="\n")
+    write_table(confusion, layout.CONFUSION, index_label="true")
 
     wrong = evaluation.misclassified
     pairs = Counter(zip(true[wrong], predicted[wrong], strict=True)).most_common()
     class_sizes = Counter(true)
     rows = [(*pair, count, count / class_sizes[pair[0]]) for pair, count in pairs]
-    pd.DataFrame(rows, columns=["true", "predicted", "count", "share"]).to_csv(
-        layout.CONFUSED_PAIRS, index=False, float_format="%.4f", lineterminator="\n"
-    )
+    pairs_table = pd.DataFrame(rows, columns=["true", "predicted", "count", "share"])
+    write_table(pairs_table, layout.CONFUSED_PAIRS, float_format="%.4f")
 
     misclassified = pd.DataFrame(
         {
@@ -78,7 +77,17 @@ def write_tables(evaluation: Evaluation) -> None:
             "true_probability": evaluation.true_probability[wrong],
         }
     )
-    misclassified.to_csv(layout.MISCLASSIFIED, index=False, float_format="%.9f", lineterminator="\n")
+    write_table(misclassified, layout.MISCLASSIFIED, float_format="%.9f")
+
+
+def write_table(
+    table: pd.DataFrame, path: Path, index_label: str | None = None, float_format: str | None = None
+) -> None:
+    """Write a table as CSV, its index only under a label."""
+    with replacing(path) as new:
+        table.to_csv(
+            new, index=index_label is not None, index_label=index_label, float_format=float_format, lineterminator="\n"
+        )
 
 
 if __name__ == "__main__":

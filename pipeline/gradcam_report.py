@@ -7,6 +7,7 @@ from typing import Any
 from cifar_resnet import layout
 from cifar_resnet.compute import prepare_compute
 from cifar_resnet.data import load_dataset
+from cifar_resnet.files import write_text
 from cifar_resnet.gradcam import activation_maps, map_size_px, overlay
 from cifar_resnet.history import read_history
 from cifar_resnet.model import load_weights, make_network
@@ -67,7 +68,7 @@ def run(
         for_predicted=for_predicted,
         for_true=for_true,
     )
-    layout.GRADCAM_PAGE.write_text(report.render(), encoding="utf-8")
+    write_text(layout.GRADCAM_PAGE, report.render())
     print(f"{len(shown)} of {len(evaluation.misclassified)} mistakes explained in {layout.GRADCAM_PAGE}")
 
 

@@ -28,7 +28,6 @@ def run(
     measured = run_sweep(dataset, training_data, model, lr_find, train, resolved)
     found = find_rates(measured, lr_find.rule)
 
-    layout.LR_CURVE.parent.mkdir(parents=True, exist_ok=True)
     measured.write_csv(layout.LR_CURVE)
     found.write_json(layout.LR_FOUND)
     plot_lr_curve(measured, found, layout.LR_CURVE_PLOT)

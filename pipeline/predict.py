@@ -20,9 +20,9 @@ from tqdm import tqdm
 from cifar_resnet import layout
 from cifar_resnet.compute import prepare_compute
 from cifar_resnet.data import Images, load_dataset
+from cifar_resnet.dvc_files import read_lock
 from cifar_resnet.errors import UserError
 from cifar_resnet.inference import BATCH_SIZE, predict_logits, softmax
-from cifar_resnet.lock import locked_settings, read_lock
 from cifar_resnet.model import ResNet, load_weights, make_network
 from cifar_resnet.params import Params, load_params
 from cifar_resnet.prediction import Prediction, find_images, printable, read_image, top_predictions
@@ -89,7 +89,8 @@ def require_trained_with(params: Params) -> None:
     Raises:
         UserError: it was trained with other settings.
     """
-    trained_with = locked_settings(read_lock().get("train", {}))
+    record = read_lock().get("train")
+    trained_with = record.inputs.settings if record else {}
     now = {"data.dataset": params.data.dataset, **{f"model.{key}": value for key, value in params.model}}
     for name, value in now.items():
         if trained_with.get(name, value) != value:

@@ -13,28 +13,33 @@ from pipeline.stage import main
 
 
 def print_table() -> None:
-    """Print a line per run."""
+    """Print a line per run, those of the same weights below each other."""
     runs = list_runs(load_params(layout.PARAMS))
-    rows = [("RUN", "STATUS", "ACCURACY", "COMMIT", "EXPERIMENT", "STARTED"), *map(_row, runs)]
+    groups: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        groups.setdefault(run.model_md5 or run.run_id, []).append(run)
+    rows: list[tuple[str, ...]] = [("RUN", "STATUS", "ACCURACY", "COMMIT", "EXPERIMENT", "STARTED")]
+    for first, *others in groups.values():
+        rows += [_row(first), *(_row(other, prefix="  same weights: ") for other in others)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     if any(run.dirty for run in runs):
-        print("* with uncommitted changes")
+        print("* with uncommitted code")
 
 
 def print_runs(word: str) -> None:
     """Print what is known of the runs that `word` means."""
     for run in find_runs(load_params(layout.PARAMS), word):
         for label, text in _details(run):
-            print(f"{label:<12}{text}")
+            print(f"{label:<14}{text}")
         print()
 
 
-def _row(run: RunRecord) -> tuple[str, ...]:
+def _row(run: RunRecord, prefix: str = "") -> tuple[str, ...]:
     accuracy = "" if run.accuracy is None else f"{run.accuracy:.2%}"
     commit = f"{run.commit[:8]}{'*' if run.dirty else ''}" if run.commit else ""
-    return run.name, run.status, accuracy, commit, run.experiment or "", f"{run.started:%Y-%m-%d %H:%M}"
+    return prefix + run.name, run.status, accuracy, commit, run.experiment or "", f"{run.started:%Y-%m-%d %H:%M}"
 
 
 def _details(run: RunRecord) -> Iterator[tuple[str, str]]:
@@ -44,7 +49,10 @@ def _details(run: RunRecord) -> Iterator[tuple[str, str]]:
     if run.accuracy is not None:
         yield "accuracy", f"{run.accuracy:.2%}"
     if run.commit:
-        yield "ran on", f"commit {run.commit[:8]}{' with uncommitted changes' if run.dirty else ''}"
+        label = "rebuilt from" if run.reconstructed else "ran on"
+        yield label, f"commit {run.commit[:8]}{' with uncommitted code' if run.dirty else ''}"
+    if run.changed:
+        yield "changed", run.changed
     if run.experiment:
         yield "ran as", f"DVC experiment {run.experiment} on {(run.baseline or '?')[:8]}"
     for place in recorded_in(run):

@@ -1,4 +1,4 @@
-"""How stages and commands start and end: settings in, results published, one line for what the user can mend."""
+"""How stages and commands start and end: settings in, results published, one line for what the user can correct."""
 
 import errno
 import gc
@@ -10,30 +10,38 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from cifar_resnet import layout
+from cifar_resnet.dvc_files import Stage
 from cifar_resnet.errors import UserError
-from cifar_resnet.params import load_params
+from cifar_resnet.project import Project, read_project
+from cifar_resnet.records import require_older, require_true_records, require_unchanged, write_receipt
+from pipeline import STARTED_NS
 
 CLOSED_OR_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
-PUBLISHED = {"train", "evaluate", "gradcam_report"}  # stages whose results belong to an MLflow run
 
 
 def main(run: Callable[..., None]) -> None:
-    """Call `run` with the sections of params.yaml that its signature names, publish what it made, and exit."""
+    """Call `run` with what its signature names, and exit.
+
+    These are sections of params.yaml; `project`, all that params.yaml and dvc.yaml say; and for a stage `inputs`,
+    what it depends on. Both files are read once, here.
+    """
     gc.freeze()  # what was imported stays: looking for garbage among it, at the end once more, cost 1.1 CPU seconds
     signal.signal(signal.SIGTERM, _exit_in_order)
-    stage = Path(inspect.getfile(run)).stem
     try:
         _require_project()
-        params = load_params(layout.PARAMS)
-        run(**{name: getattr(params, name) for name in inspect.signature(run).parameters})
-        if stage in PUBLISHED:  # what follows takes 2 s that the other stages and commands can do without
-            from cifar_resnet.distributed import is_worker
-            from cifar_resnet.tracking import publish_stage
-
-            if not is_worker():
-                publish_stage(stage, params)
+        names = inspect.signature(run).parameters
+        if names:
+            project = read_project()
+            available = {**vars(project.params), "project": project}
+            if stage := project.stages.get(Path(inspect.getfile(run)).stem):
+                run_stage(stage, run, project, available)
+            else:
+                run(**{name: available[name] for name in names})
+        else:
+            run()
         sys.stdout.flush()
     except UserError as error:
         sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
@@ -44,9 +52,32 @@ def main(run: Callable[..., None]) -> None:
     except OSError as error:
         if error.errno not in CLOSED_OR_FULL:
             raise
-        sys.exit(f"error: {error.filename or 'a file'}: {error.strerror}; make room, or mend the permissions")
+        sys.exit(f"error: {error.filename or 'a file'}: {error.strerror}; make room, or correct the permissions")
     except KeyboardInterrupt:
-        sys.exit("interrupted: call it again to go on")
+        sys.exit("interrupted: start it again to continue")
+
+
+def run_stage(stage: Stage, run: Callable[..., None], project: Project, available: dict[str, Any]) -> None:
+    """Run a stage and publish its results, if nothing that it depends on changes meanwhile.
+
+    Raises:
+        UserError: something changed, or the stage failed.
+    """
+    inputs = project.inputs(stage.name)
+    require_older(inputs, STARTED_NS)
+    require_true_records()
+    available["inputs"] = inputs
+    run(**{name: available[name] for name in inspect.signature(run).parameters})
+    require_unchanged(stage.name, inputs)
+    if stage.published and layout.MODEL.exists():  # what follows takes 2 s that the other stages can do without
+        from cifar_resnet.distributed import is_worker
+        from cifar_resnet.tracking import publish_stage
+
+        if is_worker():
+            return
+        publish_stage(stage.name, project)
+        require_unchanged(stage.name, inputs)
+    write_receipt(stage, inputs)
 
 
 def _require_project() -> None:

@@ -3,19 +3,18 @@
 After `dvc pull` in a fresh clone, a restore from DVC's cache, a deleted store, a server that was down, a moved project.
 """
 
-from cifar_resnet import layout
-from cifar_resnet.params import load_params
+from cifar_resnet.project import Project
 from cifar_resnet.tracking import publish
 from pipeline.stage import main
 
 
-def run() -> None:
+def run(project: Project) -> None:
     """Publish, and say what was done.
 
     Raises:
         UserError: the store cannot be used.
     """
-    publication = publish(load_params(layout.PARAMS))
+    publication = publish(project)
     for action in publication.actions:
         print(action)
     if publication.obstacle:

@@ -1,30 +1,26 @@
 """Stage `train`: the one-cycle training, which a killed run goes on with from its last checkpoint."""
 
-import json
+import io
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from cifar_resnet import layout
-from cifar_resnet.checkpoint import Checkpoint, training_key
+from cifar_resnet.checkpoint import Checkpoint
 from cifar_resnet.compute import Compute, prepare_compute
 from cifar_resnet.console import TrainingConsole
 from cifar_resnet.data import load_dataset
 from cifar_resnet.distributed import is_worker, run_in_processes, wait_for_others
+from cifar_resnet.dvc_files import Inputs
 from cifar_resnet.errors import UserError
+from cifar_resnet.files import write_bytes, write_json
 from cifar_resnet.history import write_history
+from cifar_resnet.identity import training_key
 from cifar_resnet.lr_range import read_found_rates
-from cifar_resnet.params import (
-    AugmentParams,
-    ComputeParams,
-    DataParams,
-    ModelParams,
-    RuntimeParams,
-    TrainParams,
-    load_params,
-)  # fmt: skip
+from cifar_resnet.params import AugmentParams, ComputeParams, DataParams, ModelParams, RuntimeParams, TrainParams
+from cifar_resnet.project import Project
+from cifar_resnet.records import changed_since
 from cifar_resnet.tracking import live_training
 from cifar_resnet.training import LearningRates, TrainingState, check_finite, fit, make_training_data, start_training
 from pipeline.stage import main
@@ -32,7 +28,7 @@ from pipeline.stage import main
 
 def run(
     data: DataParams, augment: AugmentParams, model: ModelParams, train: TrainParams, compute: ComputeParams,
-    runtime: RuntimeParams,
+    runtime: RuntimeParams, project: Project, inputs: Inputs,
 ) -> None:  # fmt: skip
     """Write the weights, the history of the epochs and the last figures."""
     if compute.processes > 1 and not is_worker():
@@ -43,12 +39,11 @@ def run(
     training_data = make_training_data(dataset, data, augment)
     rates = choose_rates(train)
     state = start_training(dataset, model, train, train.seed, resolved)
-    facts = {"stage": Path(__file__).read_text(encoding="utf-8"), "rates": vars(rates), "compute": str(resolved)}
-    checkpoint = Checkpoint(training_key([data, augment, model, train], layout.DATA / data.dataset, facts))
+    checkpoint = Checkpoint(training_key(inputs)[:16])
     epochs = partial(fit, state, training_data, train, rates, resolved, num_workers(runtime, resolved))
     if resolved.rank > 0:  # the first process speaks and writes for all
         wait_for_others()
-        resume(state, checkpoint)
+        resume(state, checkpoint, resolved)
         for _ in epochs(after_step=lambda loss, num_steps: None):
             pass
         return
@@ -59,27 +54,44 @@ def run(
         console.after_step(loss, num_steps)
         if state.step % runtime.checkpoint_steps == 0 and state.step < num_steps:
             check_finite(state)
-            checkpoint.save(state.state_dict())
+            save(state, checkpoint, resolved)
 
     with checkpoint.lock():
         checkpoint.remove_old()
-        resume(state, checkpoint)
+        resume(state, checkpoint, resolved)
         wait_for_others()
         print(f"training on {resolved}: learning rate {rates.lr_min:.4g} to {rates.lr_max:.4g}\n", flush=True)
-        with live_training(load_params(layout.PARAMS), state.history) as live:
+        with live_training(project, inputs, state.history) as live:
             for metrics in epochs(after_step=after_step):
-                checkpoint.save(state.state_dict())
+                save(state, checkpoint, resolved)
                 console.after_epoch(metrics)
                 live.log_epoch(metrics)
+                console.warn_of_change(changed_since("train", inputs))
         write_outputs(state, rates)
         checkpoint.finish(layout.MODEL)
 
 
-def resume(state: TrainingState, checkpoint: Checkpoint) -> None:
-    """Go on from the checkpoint, if there is one."""
-    if saved := checkpoint.load():
-        state.load_state_dict(saved)
-        print(f"going on from the checkpoint after {state.epoch} epochs and {state.step} steps", flush=True)
+def save(state: TrainingState, checkpoint: Checkpoint, compute: Compute) -> None:
+    """Save a checkpoint, with a note of how it was computed."""
+    checkpoint.save({**state.state_dict(), "computed": described(compute)})
+
+
+def resume(state: TrainingState, checkpoint: Checkpoint, compute: Compute) -> None:
+    """Continue from the checkpoint, if there is one, and say if the rest is computed in another way."""
+    saved = checkpoint.load()
+    if saved is None:
+        return
+    state.load_state_dict(saved)
+    if compute.rank == 0:
+        print(f"continuing from the checkpoint after {state.epoch} epochs and {state.step} steps", flush=True)
+        if saved["computed"] != described(compute):
+            print(f"it was computed by {saved['computed']}, the rest will be by {described(compute)}: the last bits of "
+                  "the result may differ from those of an uninterrupted training", flush=True)  # fmt: skip
+
+
+def described(compute: Compute) -> str:
+    """What decides the last bits of a training, beside its settings, code and data."""
+    return f"PyTorch {torch.__version__} on {compute}"
 
 
 def choose_rates(train: TrainParams) -> LearningRates:
@@ -105,15 +117,15 @@ def num_workers(runtime: RuntimeParams, compute: Compute) -> int:
 
 def write_outputs(state: TrainingState, rates: LearningRates) -> None:
     """Write what DVC tracks of a finished training."""
-    layout.MODEL.parent.mkdir(parents=True, exist_ok=True)
-    layout.HISTORY.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: value.cpu().contiguous() for name, value in state.model.state_dict().items()}
-    torch.save(weights, layout.MODEL)
+    serialized = io.BytesIO()  # in memory first: of a file that it cannot write, torch hides the reason
+    torch.save(weights, serialized)
+    write_bytes(layout.MODEL, serialized.getbuffer())
     write_history(layout.HISTORY, state.history)
     last = state.history[-1].as_row()
     metrics = {"epochs": last.pop("epoch"), **vars(rates), **last}
     del metrics["lr"]
-    layout.TRAIN_METRICS.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write_json(layout.TRAIN_METRICS, metrics)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A project in which a small network has been trained for a moment on digits, and evaluated by the real stage."""
 
 import json
+import shutil
 from contextlib import chdir
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def write_project(folder: Path) -> Params:
     """Fill `folder` with what the stages before the report leave; returns its settings."""
     with chdir(folder):
         overlay(PROJECT / layout.PARAMS, TINY, layout.PARAMS)
+        shutil.copy(PROJECT / "dvc.yaml", folder)
         params = load_params(layout.PARAMS)
         prepare_compute(params.compute)
         dataset = make_digits(seed=0)

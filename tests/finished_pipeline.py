@@ -1,11 +1,13 @@
 """The outputs of a whole pipeline, written in a moment: real formats, an untrained network, invented figures."""
 
 import csv
+import inspect
 import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +19,25 @@ from ruamel.yaml import YAML
 
 from cifar_resnet import layout
 from cifar_resnet.data import Dataset, save_dataset
+from cifar_resnet.dvc_files import DEFINITION, Stage, parse_stages
 from cifar_resnet.history import EpochMetrics, write_history
 from cifar_resnet.lr_range import FoundRates, LRSweep
 from cifar_resnet.model import ResNet
 from cifar_resnet.params import Params
+from cifar_resnet.project import read_project
+from cifar_resnet.tracking.live import LiveRun, live_training
 from cifar_resnet.tracking.store import open_store
 
-STAGES = {  # what each stage reads and writes
-    "download": ([], ["data/digits"]),
-    "lr_find": (["data/digits"], [layout.LR_CURVE, layout.LR_FOUND, layout.LR_CURVE_PLOT]),
-    "train": (["data/digits", layout.LR_FOUND], [layout.MODEL, layout.HISTORY, layout.TRAIN_METRICS]),
-    "evaluate": (
-        ["data/digits", layout.MODEL, layout.HISTORY],
-        [
-            layout.TEST_METRICS, layout.PREDICTIONS, layout.CONFUSION, layout.CONFUSION_PLOT, layout.CONFUSED_PAIRS,
-            layout.MISCLASSIFIED, layout.MISCLASSIFIED_PLOT, layout.RELIABILITY_PLOT, layout.LEARNING_CURVES,
-        ],
-    ),
-    "gradcam_report": (["data/digits", layout.MODEL, layout.MISCLASSIFIED], [layout.GRADCAM_PAGE, layout.GRADCAM_PLOT]),
-}  # fmt: skip
-SECTIONS = {
-    "download": ["data.dataset", "data.split_seed"],
-    "lr_find": ["augment", "model", "lr_find", "compute"],
-    "train": ["augment", "model", "train", "compute"],
-    "evaluate": ["model", "evaluate", "compute"],
-    "gradcam_report": ["model", "gradcam", "compute"],
-}
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def defined_stages() -> dict[str, Stage]:
+    """The stages of dvc.yaml, for digits."""
+    return parse_stages((PROJECT / DEFINITION).read_text(encoding="utf-8"), DIGITS)
+
+
+DIGITS = {"data": {"dataset": "digits"}}
+ALL = frozenset(name for name, stage in defined_stages().items() if stage.published)  # as if every one had just run
 
 
 @pytest.fixture(scope="session")
@@ -64,8 +59,24 @@ def project(tiny_params: Params, tmp_path: Path, empty_store: Path, monkeypatch:
         monkeypatch.delenv(variable, raising=False)
     (tmp_path / "mlruns").mkdir()
     shutil.copy(empty_store, tmp_path / "mlruns" / "mlflow.db")
+    shutil.copy(PROJECT / DEFINITION, tmp_path)
     write_outputs(tmp_path, tiny_params)
     return tmp_path
+
+
+def follow(*finished: EpochMetrics) -> AbstractContextManager[LiveRun]:
+    """Follow a training with the settings in the working directory, after some `finished` epochs."""
+    project = read_project()
+    return live_training(project, project.inputs("train"), finished)
+
+
+def run_train() -> None:
+    """Stage train with the settings in the working directory."""
+    from pipeline import train
+
+    project = read_project()
+    available = {**vars(project.params), "project": project, "inputs": project.inputs("train")}
+    train.run(**{name: available[name] for name in inspect.signature(train.run).parameters})
 
 
 def epochs(number: int) -> list[EpochMetrics]:
@@ -74,9 +85,9 @@ def epochs(number: int) -> list[EpochMetrics]:
 
 def write_outputs(folder: Path, params: Params, accuracy: float = 0.75, seed: int = 0) -> None:
     """Fill `folder` with what the five stages leave."""
-    for _, outputs in STAGES.values():
-        for path in outputs:
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    outputs = [path for stage in defined_stages().values() for path in stage.outs]
+    for path in outputs:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
     images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
     labels = np.arange(20) % 10
     classes, mean, std = tuple("0123456789"), (0.4, 0.5, 0.6), (0.2, 0.2, 0.2)
@@ -97,10 +108,9 @@ def write_outputs(folder: Path, params: Params, accuracy: float = 0.75, seed: in
     write_table(folder / layout.CONFUSION, [["true", *classes], *([name, *[2] * 10] for name in classes)])
     write_table(folder / layout.CONFUSED_PAIRS, [["true", "predicted", "count", "share"], ["0", "1", 2, 0.5]])
     write_table(folder / layout.MISCLASSIFIED, [["index", "true", "predicted"], [0, "0", "1"]])
-    for _, outputs in STAGES.values():
-        for path in outputs:
-            if str(path).endswith(".png"):
-                Image.fromarray(images[0]).save(folder / path)
+    for path in outputs:
+        if path.endswith(".png"):
+            Image.fromarray(images[0]).save(folder / path)
     (folder / layout.GRADCAM_PAGE).write_text("<!doctype html><title>Report</title>", encoding="utf-8")
 
 
@@ -122,14 +132,15 @@ def write_table(path: Path, rows: Iterable[Iterable[object]]) -> None:
 
 def write_dvc_project(folder: Path) -> None:
     """Make `folder` a committed DVC project whose stages copy what lies in `ready/`; train publishes."""
-    stages = {
+    stages: dict[str, Any] = {
         name: {
-            "cmd": [f"mkdir -p {Path(path).parent} && cp -r $DVC_ROOT/ready/{path} {path}" for path in outputs],
-            "params": SECTIONS[name],
-            "deps": [str(path) for path in inputs],
-            "outs": [str(path) for path in outputs],
+            "cmd": [f"mkdir -p {Path(path).parent} && cp -r $DVC_ROOT/ready/{path} {path}" for path in stage.outs],
+            "params": list(stage.params),
+            "deps": [path for path in stage.deps if not path.startswith(("src/", "pipeline/"))],
+            "outs": list(stage.outs),
+            "meta": {"mlflow": stage.published},
         }
-        for name, (inputs, outputs) in STAGES.items()
+        for name, stage in defined_stages().items()
     }
     stages["train"]["cmd"].append(f"{sys.executable} $DVC_ROOT/ready/publish.py train")
     (folder / "ready" / "publish.py").write_text(PUBLISH, encoding="utf-8")
@@ -143,10 +154,9 @@ def write_dvc_project(folder: Path) -> None:
 PUBLISH = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).resolve().parent.parent / "src")!r})
-from pathlib import Path
-from cifar_resnet.params import load_params
+from cifar_resnet.project import read_project
 from cifar_resnet.tracking import publish_stage
-publish_stage(sys.argv[1], load_params(Path("params.yaml")))
+publish_stage(sys.argv[1], read_project())
 """
 
 

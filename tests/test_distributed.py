@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import overlay
+from finished_pipeline import run_train
 from mlflow import MlflowClient
 from real_repro import wait_for
 from test_tracking_server import free_port
@@ -17,7 +18,7 @@ from cifar_resnet import layout
 from cifar_resnet.history import read_history
 from cifar_resnet.lr_range import FoundRates
 from cifar_resnet.params import load_params
-from pipeline import download, train
+from pipeline import download
 
 
 @pytest.fixture(autouse=True)
@@ -58,8 +59,7 @@ def test_two_processes_learn_what_one_does_even_if_one_of_them_was_killed(
 ) -> None:
     monkeypatch.setenv("RANK", "0")  # as clusters set it, for whatever they start
     monkeypatch.setenv("WORLD_SIZE", "1")
-    params = load_params(layout.PARAMS)
-    train.run(params.data, params.augment, params.model, params.train, params.compute, params.runtime)
+    run_train()
     alone = read_history(layout.HISTORY)
     (first_checkpoint,) = workspace.glob("checkpoints/*/state.pt")
 
@@ -75,7 +75,7 @@ def test_two_processes_learn_what_one_does_even_if_one_of_them_was_killed(
     training = train_in_two_processes()
     output, errors = training.communicate()
     assert training.returncode == 0, errors
-    assert "going on from the checkpoint after 0 epochs and 2 steps" in output
+    assert "continuing from the checkpoint after 0 epochs and 2 steps" in output
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
     runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
     assert "FINISHED" in {run.info.status for run in runs}

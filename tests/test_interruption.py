@@ -11,7 +11,7 @@ from finished_pipeline import run
 from real_repro import LOCK, all_runs, dvc, executed, finish, running_stage, send, start_repro, wait_for
 
 from cifar_resnet import layout
-from cifar_resnet.tracking.state import file_md5
+from cifar_resnet.identity import file_md5
 
 pytestmark = pytest.mark.xdist_group("repro")  # one finished pipeline for all
 
@@ -56,7 +56,7 @@ def test_a_pipeline_interrupted_in_every_stage_ends_as_if_it_had_not_been(
     interrupt(signal.SIGKILL, "stage", when=CHECKPOINT, log=log)
     assert [run.info.status for run in all_runs(workspace)] == ["RUNNING"]  # no process is left that could end it
     resumed = interrupt(signal.SIGINT, "both", when="reports/evaluate/metrics.json", log=log)
-    assert "going on from the checkpoint after 0 epochs and 5 steps" in resumed
+    assert "continuing from the checkpoint after 0 epochs and 5 steps" in resumed
     interrupt(signal.SIGKILL, "dvc", when="reports/gradcam/gradcam.png", log=log)
 
     assert executed(dvc("repro")) == ["gradcam_report"]

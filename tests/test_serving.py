@@ -19,11 +19,12 @@ import pandas as pd
 import psutil
 import pytest
 from evaluated_digits import write_project
+from finished_pipeline import ALL
 from test_tracking_server import free_port, wait_for
 
 from cifar_resnet import layout
+from cifar_resnet.project import read_project
 from cifar_resnet.tracking import publish
-from cifar_resnet.tracking.workspace import OUTPUTS
 
 pytestmark = pytest.mark.xdist_group("serving")  # one server for all
 
@@ -46,7 +47,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Itera
         patch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.delenv("DVC_ROOT", raising=False)
-        publish(params, frozenset(OUTPUTS) - {"lr_find"})
+        publish(read_project(), ALL - {"lr_find"})
         patch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlruns/mlflow.db")
         log = folder / "server.log"
         with log.open("wb") as output:

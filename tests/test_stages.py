@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import PROJECT, TINY
+from finished_pipeline import defined_stages, run_train
 from PIL import Image
 from ruamel.yaml import YAML
 
@@ -25,7 +27,6 @@ from cifar_resnet.history import read_history
 from cifar_resnet.lr_range import read_found_rates
 from cifar_resnet.model import load_weights, make_network
 from cifar_resnet.params import EvaluateParams, ModelParams, Params, load_params
-from cifar_resnet.tracking.workspace import OUTPUTS
 from pipeline import download, evaluate, gradcam_report, lr_find, train
 from pipeline.demo import overlay
 from pipeline.stage import main
@@ -56,6 +57,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Params]:
     """The settings of a project folder in which all five stages ran, as the working directory."""
     folder = tmp_path_factory.mktemp("project")
     overlay(PROJECT / "params.yaml", TINY, folder / "params.yaml")
+    shutil.copy(PROJECT / "dvc.yaml", folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/runs.db")
@@ -63,7 +65,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Params]:
         params = load_params(Path("params.yaml"))
         download.run(params.data)
         lr_find.run(params.data, params.augment, params.model, params.lr_find, params.train, params.compute)
-        train.run(params.data, params.augment, params.model, params.train, params.compute, params.runtime)
+        run_train()
         evaluate.run(params.data, params.model, params.evaluate, params.compute)
         gradcam_report.run(
             params.data, params.augment, params.model, params.train, params.evaluate, params.gradcam, params.compute
@@ -119,10 +121,8 @@ def test_a_finished_training_is_over_when_it_is_asked_for_again(
     settings: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = layout.MODEL.read_bytes()
-    train.run(
-        settings.data, settings.augment, settings.model, settings.train, settings.compute, settings.runtime
-    )  # as after a kill before DVC had recorded the outputs
-    assert "going on from the checkpoint after 2 epochs and 0 steps" in capsys.readouterr().out
+    run_train()  # as after a kill before DVC had recorded the outputs
+    assert "continuing from the checkpoint after 2 epochs and 0 steps" in capsys.readouterr().out
     assert layout.MODEL.read_bytes() == before
 
 
@@ -209,11 +209,11 @@ def test_settings_that_dvc_does_not_track_for_a_stage_change_nothing_that_it_mak
     changed = {f"{section}.{key}" for section, changes in UNTRACKED[stage].items() for key in changes}
     assert changed == keys - set(tracked)
 
-    before = [path.read_bytes() for path in OUTPUTS[name]]
+    before = [Path(path).read_bytes() for path in defined_stages()[name].outs]
     for section, changes in UNTRACKED[stage].items():
         sections[section] = type(sections[section]).model_validate(sections[section].model_dump() | changes)
     stage.run(**sections)
-    assert [path.read_bytes() for path in OUTPUTS[name]] == before
+    assert [Path(path).read_bytes() for path in defined_stages()[name].outs] == before
 
 
 @pytest.fixture
@@ -239,7 +239,7 @@ def test_a_stage_gets_the_sections_that_its_run_names(settings: Params) -> None:
     ("error", "exit_message"),
     [
         (UserError("one thing\nand another"), "error: one thing\nerror: and another"),
-        (KeyboardInterrupt(), "interrupted: call it again to go on"),
+        (KeyboardInterrupt(), "interrupted: start it again to continue"),
     ],
 )
 def test_what_people_can_mend_ends_a_stage_with_lines_of_text(error: BaseException, exit_message: str) -> None:

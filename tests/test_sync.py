@@ -14,7 +14,9 @@ from mlflow.entities import Run
 
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import load_params
+from cifar_resnet.project import read_project
 from cifar_resnet.tracking.publication import FILES
+from cifar_resnet.tracking.runs import STATE
 from cifar_resnet.tracking.store import open_store
 from pipeline import runs, sync
 
@@ -57,7 +59,7 @@ def runs_in(project: Path) -> list[Run]:
 
 def printed_by_sync(capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
-    sync.run()
+    sync.run(read_project())
     return capsys.readouterr().out
 
 
@@ -84,11 +86,11 @@ def test_sync_gives_the_run_again_in_a_fresh_clone(
     environment = {"PYTHONPATH": str(PROJECT), "PATH": os.environ["PATH"]}
     assert "added 16 files" in run(sys.executable, "-m", "pipeline.sync", cwd=clone, env=environment)
     monkeypatch.chdir(project)
-    sync.run()
+    sync.run(read_project())
     (here,), (there,) = runs_in(project), runs_in(clone)
     assert here.data.metrics == there.data.metrics
     assert here.data.params == there.data.params
-    assert here.data.tags["state"] == there.data.tags["state"]
+    assert here.data.tags[STATE] == there.data.tags[STATE]
 
 
 def test_sync_gives_the_run_again_after_a_restore_from_the_run_cache(
@@ -108,7 +110,7 @@ def test_sync_gives_the_run_again_after_a_restore_from_the_run_cache(
 def test_settings_that_no_stage_has_run_with_are_not_published(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sync.run()
+    sync.run(read_project())
     before = runs_in(project)
     overlay(project / "params.yaml", {"evaluate": {"calibration_bins": 7}}, project / "params.yaml")
     printed = printed_by_sync(capsys)
@@ -117,10 +119,10 @@ def test_settings_that_no_stage_has_run_with_are_not_published(
 
 
 def test_an_evaluation_of_other_weights_is_not_published(project: Path) -> None:
-    sync.run()
+    sync.run(read_project())
     write_outputs(project / "ready", load_params(project / "params.yaml"), seed=5)
     run("dvc", "repro", "--force", "--single-item", "train", cwd=project)
-    sync.run()
+    sync.run(read_project())
     newest = max(runs_in(project), key=lambda found: found.info.start_time)
     assert "epoch/train_loss" in newest.data.metrics
     assert "evaluate/accuracy" not in newest.data.metrics
@@ -142,23 +144,23 @@ def test_a_dvc_experiment_and_its_run_lead_to_each_other(project: Path, capsys: 
     for word in ("brave-fox", found.info.run_id, found.info.run_name, commit_of_dvc):
         runs.print_runs(word)
         printed = capsys.readouterr().out
-        assert f"identifier  {found.info.run_id}\n" in printed
+        assert f"identifier    {found.info.run_id}\n" in printed
         assert "DVC experiment brave-fox on" in printed
-        assert "recorded in DVC experiment brave-fox" in printed
+        assert "recorded in   DVC experiment brave-fox" in printed
 
 
 def test_a_commit_and_its_run_lead_to_each_other(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sync.run()
+    sync.run(read_project())
     (found,) = runs_in(project)
     runs.print_runs("HEAD")
     printed = capsys.readouterr().out
     assert found.info.run_id in printed
-    assert f"recorded in commit {commit_id('HEAD')[:7]} Results" in printed
+    assert f"recorded in   commit {commit_id('HEAD')[:7]} Results" in printed
     runs.print_table()
     assert f"{found.info.run_name}  FINISHED  75.00%" in capsys.readouterr().out
     (project / "dvc.lock").write_text("<<<<<<< HEAD\n")
     commit(project, "A merge conflict, committed")
     runs.print_runs(found.info.run_id)
-    assert f"recorded in commit {commit_id('HEAD~')[:7]} Results" in capsys.readouterr().out
+    assert f"recorded in   commit {commit_id('HEAD~')[:7]} Results" in capsys.readouterr().out
     with pytest.raises(UserError, match="'nonsense' is no run"):
         runs.print_runs("nonsense")

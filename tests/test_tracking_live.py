@@ -9,15 +9,17 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
-from finished_pipeline import epochs
+from conftest import overlay
+from finished_pipeline import epochs, follow
 from mlflow.entities import Run
 
+from cifar_resnet import layout
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import Params
-from cifar_resnet.tracking import live_training
+from cifar_resnet.project import read_project
 from cifar_resnet.tracking.live import LiveRun
-from cifar_resnet.tracking.runs import close_dead_runs
-from cifar_resnet.tracking.source import process_tags
+from cifar_resnet.tracking.provenance import process_tags
+from cifar_resnet.tracking.runs import TRAINING, close_dead_runs
 from cifar_resnet.tracking.store import open_store
 from pipeline.stage import _exit_in_order
 
@@ -37,14 +39,14 @@ def curve(params: Params, name: str) -> list[tuple[int, float]]:
 
 
 def test_a_training_can_be_followed_while_it_lasts(project: Path, tiny_params: Params) -> None:
-    with live_training(tiny_params, []) as live:
+    with follow() as live:
         live.log_epoch(epochs(1)[0])
         run = only_run(tiny_params)
         assert run.info.status == "RUNNING"
         assert run.data.params["train.epochs"] == "2"
         assert run.data.metrics["epoch/train_loss"] == 2.0
         assert run.data.tags.items() >= process_tags().items()
-        assert {"torch", "python", "device", "training"} <= run.data.tags.keys()
+        assert {"torch", "python", "device", TRAINING} <= run.data.tags.keys()
     assert only_run(tiny_params).info.status == "FINISHED"
 
 
@@ -53,7 +55,7 @@ def test_the_git_commit_and_dvc_experiment_are_noted(
 ) -> None:
     shutil.copy(empty_store, workspace / "mlruns" / "mlflow.db")
     monkeypatch.setenv("DVC_EXP_NAME", "brave-fox")
-    with live_training(tiny_params, []):
+    with follow():
         pass
     tags = only_run(tiny_params).data.tags
     assert len(tags["mlflow.source.git.commit"]) == 40
@@ -62,13 +64,13 @@ def test_the_git_commit_and_dvc_experiment_are_noted(
 
 def test_a_resumed_training_goes_on_in_its_run_and_logs_no_step_twice(project: Path, tiny_params: Params) -> None:
     first, second, third = epochs(3)
-    with suppress(KeyboardInterrupt), live_training(tiny_params, []) as live:
+    with suppress(KeyboardInterrupt), follow() as live:
         live.log_epoch(first)
         live.log_epoch(second)
         raise KeyboardInterrupt
     interrupted = only_run(tiny_params)
     assert interrupted.info.status == "KILLED"
-    with live_training(tiny_params, [first]) as live:  # the last checkpoint was older than the last epoch logged
+    with follow(first) as live:  # the last checkpoint was older than the last epoch logged
         live.log_epoch(second)
         live.log_epoch(third)
     assert only_run(tiny_params).info.run_id == interrupted.info.run_id
@@ -82,21 +84,22 @@ def test_a_training_killed_in_a_container_goes_on_in_its_run_in_another_one(
     with monkeypatch.context() as patch:
         patch.setattr(socket, "gethostname", lambda: "the-container-before")
         killed = LiveRun()
-        killed.open(tiny_params, [])
+        now = read_project()
+        killed.open(now, now.inputs("train"), [])
         killed.log_epoch(first)
     left = only_run(tiny_params)
     assert left.info.status == "RUNNING"
     assert close_dead_runs(open_store(tiny_params.runtime.experiment)) == []  # it may be another machine
-    with live_training(tiny_params, [first]) as live:
+    with follow(first) as live:
         live.log_epoch(second)
     assert (only_run(tiny_params).info.run_id, only_run(tiny_params).info.status) == (left.info.run_id, "FINISHED")
 
 
 def test_a_training_killed_before_its_first_epoch_goes_on_in_its_run(project: Path, tiny_params: Params) -> None:
-    with suppress(KeyboardInterrupt), live_training(tiny_params, []):
+    with suppress(KeyboardInterrupt), follow():
         raise KeyboardInterrupt
     interrupted = only_run(tiny_params)
-    with live_training(tiny_params, []) as live:
+    with follow() as live:
         live.log_epoch(epochs(1)[0])
     assert only_run(tiny_params).info.run_id == interrupted.info.run_id
 
@@ -104,19 +107,19 @@ def test_a_training_killed_before_its_first_epoch_goes_on_in_its_run(project: Pa
 def test_a_training_resumed_with_another_setting_of_a_later_stage_shows_that(
     project: Path, tiny_params: Params
 ) -> None:
-    with suppress(KeyboardInterrupt), live_training(tiny_params, []) as live:
+    with suppress(KeyboardInterrupt), follow() as live:
         live.log_epoch(epochs(1)[0])
         raise KeyboardInterrupt
-    other = tiny_params.model_copy(update={"gradcam": tiny_params.gradcam.model_copy(update={"layer": "layer1"})})
-    with live_training(other, epochs(1)) as live:
+    overlay(layout.PARAMS, {"gradcam": {"layer": "layer1"}}, layout.PARAMS)
+    with follow(*epochs(1)) as live:
         live.log_epoch(epochs(2)[1])
-    assert only_run(other).data.params["gradcam.layer"] == "layer1"
-    assert len(curve(other, "epoch/test_loss")) == 2
+    assert only_run(tiny_params).data.params["gradcam.layer"] == "layer1"
+    assert len(curve(tiny_params, "epoch/test_loss")) == 2
 
 
 def test_a_training_that_starts_over_replaces_its_unfinished_run(project: Path, tiny_params: Params) -> None:
     def train_and_fail() -> None:
-        with live_training(tiny_params, []) as live:
+        with follow() as live:
             live.log_epoch(epochs(1)[0])
             raise ValueError("out of memory")
 
@@ -124,13 +127,13 @@ def test_a_training_that_starts_over_replaces_its_unfinished_run(project: Path, 
         train_and_fail()
     failed = only_run(tiny_params)
     assert failed.info.status == "FAILED"
-    with live_training(tiny_params, []):
+    with follow():
         assert only_run(tiny_params).info.run_id != failed.info.run_id
 
 
-def train_until_stopped(params: Params, logged: Event) -> None:
+def train_until_stopped(logged: Event) -> None:
     signal.signal(signal.SIGTERM, _exit_in_order)  # as every stage does
-    with live_training(params, []) as live:
+    with follow() as live:
         live.log_epoch(epochs(1)[0])
         logged.set()
         time.sleep(60)
@@ -143,7 +146,7 @@ def test_however_a_training_is_killed_its_run_is_closed(
     number: signal.Signals, status_left: str, project: Path, tiny_params: Params
 ) -> None:
     logged = fork.Event()
-    process = fork.Process(target=train_until_stopped, args=(tiny_params, logged))
+    process = fork.Process(target=train_until_stopped, args=(logged,))
     process.start()
     assert logged.wait(30)
     store = open_store(tiny_params.runtime.experiment)
@@ -159,7 +162,7 @@ def test_however_a_training_is_killed_its_run_is_closed(
 def test_a_store_that_breaks_costs_one_line_and_no_epoch(
     project: Path, tiny_params: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with live_training(tiny_params, []) as live:
+    with follow() as live:
         live.log_epoch(epochs(1)[0])
         for table in Path("mlruns").glob("mlflow.db*"):
             table.write_bytes(b"")
@@ -174,5 +177,5 @@ def test_an_address_that_cannot_be_is_refused_before_the_training(
     project: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "mlruns")
-    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI"), live_training(tiny_params, []):
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI"), follow():
         pytest.fail("trained")

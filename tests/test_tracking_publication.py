@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, overlay
-from finished_pipeline import epochs, write_json, write_metrics, write_outputs
+from finished_pipeline import ALL, epochs, follow, write_json, write_metrics, write_outputs
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from cifar_resnet import layout
 from cifar_resnet.model import ResNet, ServedModel, load_weights
 from cifar_resnet.params import Params, load_params
-from cifar_resnet.tracking import live_training, publish
+from cifar_resnet.project import read_project
+from cifar_resnet.tracking import publish
+from cifar_resnet.tracking.runs import STATE
 from cifar_resnet.tracking.store import open_store
-from cifar_resnet.tracking.workspace import OUTPUTS
 
-ALL = frozenset(OUTPUTS)  # as if every stage had just run
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -52,10 +52,10 @@ def database_dump() -> list[str]:
 
 
 def test_a_run_holds_settings_curves_figures_files_data_set_and_model(project: Path, tiny_params: Params) -> None:
-    publication = publish(tiny_params, ALL)
+    publication = publish(read_project(), ALL)
     run = published_run(tiny_params)
     assert publication.run_id == run.info.run_id
-    assert run.info.run_name == f"digits-2ep-75.00-{run.data.tags['state'][:8]}"
+    assert run.info.run_name == f"digits-2ep-seed0-75.00-{run.data.tags[STATE][:8]}"
     assert run.info.status == "FINISHED"
     assert run.data.params["train.batch_size"] == "128"
     assert not any(name.startswith("runtime.") or name == "data.sources" for name in run.data.params)
@@ -64,7 +64,7 @@ def test_a_run_holds_settings_curves_figures_files_data_set_and_model(project: P
     assert [(point.step, point.value) for point in curve] == [(1, 0.4), (2, 0.7)]
     sweep = client().get_metric_history(run.info.run_id, "lr_find/smoothed_loss")
     assert [(point.step, point.value) for point in sweep] == [(0, 2.3), (1, 2.2), (2, 2.0)]
-    assert run.data.metrics["evaluate/accuracy"] == run.data.metrics["per_class_accuracy/7"] == 0.75
+    assert run.data.metrics["evaluate/accuracy"] == run.data.metrics["evaluate/per_class/7"] == 0.75
     assert run.data.metrics["lr_find/suggestion/minimum_10"] == 0.2
 
     for path in (layout.GRADCAM_PAGE, layout.MISCLASSIFIED, layout.CONFUSION_PLOT, layout.LR_CURVE):
@@ -76,7 +76,7 @@ def test_a_run_holds_settings_curves_figures_files_data_set_and_model(project: P
 def test_the_registered_model_takes_raw_images_and_answers_as_the_weights_do(
     project: Path, tiny_params: Params
 ) -> None:
-    publish(tiny_params, ALL)
+    publish(read_project(), ALL)
     images = np.load("data/digits/test_images.npy")
     served = mlflow.pyfunc.load_model(f"models:/{tiny_params.runtime.registered_model}@champion")
     net = ResNet(10, tiny_params.model.width, tiny_params.model.logit_scale, (0.4, 0.5, 0.6), (0.2, 0.2, 0.2))
@@ -89,21 +89,21 @@ def test_the_registered_model_takes_raw_images_and_answers_as_the_weights_do(
 
 
 def test_publishing_again_changes_nothing_at_all(project: Path, tiny_params: Params) -> None:
-    publish(tiny_params, ALL)
+    publish(read_project(), ALL)
     before = database_dump()
-    assert publish(tiny_params, ALL).actions == ()
+    assert publish(read_project(), ALL).actions == ()
     assert database_dump() == before
 
 
 def test_stages_complete_one_run_between_them(project: Path, tiny_params: Params) -> None:
-    with live_training(tiny_params, []) as live:
+    with follow() as live:
         for epoch in epochs(2):
             live.log_epoch(epoch)
     followed = published_run(tiny_params)
-    publish(tiny_params, frozenset({"train"}))
+    publish(read_project(), frozenset({"train"}))
     assert published_run(tiny_params).data.metrics.keys() == followed.data.metrics.keys() | {"lr_min", "lr_max"}
-    publish(tiny_params, frozenset({"lr_find", "train", "evaluate"}))
-    publish(tiny_params, ALL)
+    publish(read_project(), frozenset({"lr_find", "train", "evaluate"}))
+    publish(read_project(), ALL)
     run = published_run(tiny_params)
     assert run.info.run_id == followed.info.run_id
     assert len(client().get_metric_history(run.info.run_id, "epoch/train_loss")) == 2
@@ -111,30 +111,30 @@ def test_stages_complete_one_run_between_them(project: Path, tiny_params: Params
 
 
 def test_a_forced_repetition_leaves_no_second_run(project: Path, tiny_params: Params) -> None:
-    first = publish(tiny_params, ALL)
-    with live_training(tiny_params, []) as live:
+    first = publish(read_project(), ALL)
+    with follow() as live:
         live.log_epoch(epochs(1)[0])
         assert len(active_runs(tiny_params)) == 2
-    repetition = publish(tiny_params, frozenset({"train"}))
+    repetition = publish(read_project(), frozenset({"train"}))
     assert published_run(tiny_params).info.run_id == first.run_id == repetition.run_id
     assert "repeats" in repetition.actions[0]
 
 
 def test_other_figures_for_the_same_state_replace_its_run(project: Path, tiny_params: Params) -> None:
-    first = publish(tiny_params, ALL)
+    first = publish(read_project(), ALL)
     write_metrics(project, accuracy=0.5)
-    second = publish(tiny_params, ALL)
+    second = publish(read_project(), ALL)
     run = published_run(tiny_params)
     assert run.info.run_id == second.run_id != first.run_id
     assert [metric.value for metric in client().get_metric_history(run.info.run_id, "evaluate/accuracy")] == [0.5]
 
 
 def test_a_changed_file_or_a_lost_one_is_published_again(project: Path, tiny_params: Params) -> None:
-    publish(tiny_params, ALL)
+    publish(read_project(), ALL)
     layout.GRADCAM_PAGE.write_text("<!doctype html><title>Better</title>")
     (lost,) = Path("mlruns/artifacts").rglob("misclassified.png")
     lost.unlink()
-    publication = publish(tiny_params, ALL)
+    publication = publish(read_project(), ALL)
     assert publication.actions == ("added 2 files",)
     assert publication.run_id
     assert "Better" in Path(client().download_artifacts(publication.run_id, "gradcam/index.html")).read_text()
@@ -142,9 +142,9 @@ def test_a_changed_file_or_a_lost_one_is_published_again(project: Path, tiny_par
 
 
 def test_a_workspace_with_fewer_results_takes_nothing_from_the_run(project: Path, tiny_params: Params) -> None:
-    publish(tiny_params, ALL)
+    publish(read_project(), ALL)
     complete = published_run(tiny_params)
-    publish(tiny_params, frozenset({"lr_find", "train"}))
+    publish(read_project(), frozenset({"lr_find", "train"}))
     run = published_run(tiny_params)
     assert run.info.run_name == complete.info.run_name
     assert run.data.metrics == complete.data.metrics
@@ -152,9 +152,9 @@ def test_a_workspace_with_fewer_results_takes_nothing_from_the_run(project: Path
 
 
 def test_a_change_to_evaluation_alone_is_a_new_run_of_the_same_model(project: Path, tiny_params: Params) -> None:
-    publish(tiny_params, ALL)
+    publish(read_project(), ALL)
     other = with_settings(project, evaluate={"calibration_bins": 7})
-    publish(other, ALL)
+    publish(read_project(), ALL)
     first, second = active_runs(other)
     assert {first.data.params["evaluate.calibration_bins"], second.data.params["evaluate.calibration_bins"]} == {
         "7", "15",
@@ -169,34 +169,36 @@ def test_a_change_to_evaluation_alone_is_a_new_run_of_the_same_model(project: Pa
 def test_a_training_followed_under_other_settings_of_a_later_stage_is_published_under_these(
     project: Path, tiny_params: Params
 ) -> None:
-    with live_training(tiny_params, []) as live:
+    with follow() as live:
         for epoch in epochs(2):
             live.log_epoch(epoch)
     other = with_settings(project, gradcam={"layer": "layer1"})
-    publish(other, ALL)
+    publish(read_project(), ALL)
     assert published_run(other).data.params["gradcam.layer"] == "layer1"
 
 
 def test_settings_that_shape_no_result_make_no_new_run(project: Path, tiny_params: Params) -> None:
-    publish(tiny_params, ALL)
-    other = with_settings(project, runtime={"checkpoint_steps": 7}, data={"sources": ["elsewhere"]})
-    assert publish(other, ALL).actions == ()
+    publish(read_project(), ALL)
+    with_settings(project, runtime={"checkpoint_steps": 7}, data={"sources": ["elsewhere"]})
+    assert publish(read_project(), ALL).actions == ()
 
 
 def test_champion_is_the_most_accurate_and_of_equals_the_oldest(project: Path, tiny_params: Params) -> None:
     holders = []
     for seed, accuracy in enumerate([0.75, 0.7, 0.9, 0.9, 0.89]):
         write_outputs(project, tiny_params, accuracy, seed)
-        publish(with_settings(project, train={"seed": seed}), ALL)
+        with_settings(project, train={"seed": seed})
+        publish(read_project(), ALL)
         holders.append(champion(tiny_params))
     assert holders == ["1", "1", "3", "3", "3"]
 
 
 def test_a_model_of_another_data_set_is_no_rival(project: Path, tiny_params: Params) -> None:
-    publish(tiny_params, ALL)
+    publish(read_project(), ALL)
     client().set_model_version_tag(tiny_params.runtime.registered_model, "1", "dataset", "cifar10")
     write_outputs(project, tiny_params, accuracy=0.99, seed=1)
-    publish(with_settings(project, train={"seed": 1}), ALL)
+    with_settings(project, train={"seed": 1})
+    publish(read_project(), ALL)
     assert champion(tiny_params) == "1"
 
 
@@ -206,16 +208,16 @@ def test_a_version_registered_by_hand_is_no_rival(project: Path, tiny_params: Pa
     open_store(tiny_params.runtime.experiment)
     client().create_registered_model(name)
     client().create_model_version(name, (project / "models").as_uri(), tags=tags)
-    publish(tiny_params, ALL)
+    publish(read_project(), ALL)
     assert champion(tiny_params) == "2"
 
 
 def test_a_model_that_was_left_half_logged_is_logged_anew(project: Path, tiny_params: Params) -> None:
     store = open_store(tiny_params.runtime.experiment)
-    publish(tiny_params, ALL)
+    publish(read_project(), ALL)
     (model,) = store.client.search_logged_models([store.experiment_id])
     store.client.finalize_logged_model(model.model_id, "FAILED")
-    publish(tiny_params, ALL)
+    publish(read_project(), ALL)
     (anew,) = store.client.search_logged_models([store.experiment_id])
     assert anew.model_id != model.model_id
     assert anew.status == "READY"
@@ -223,24 +225,12 @@ def test_a_model_that_was_left_half_logged_is_logged_anew(project: Path, tiny_pa
 
 def test_without_the_data_set_all_but_the_model_is_published(project: Path, tiny_params: Params) -> None:
     (project / "data" / "digits" / "dataset.json").unlink()
-    publication = publish(tiny_params, ALL)
+    publication = publish(read_project(), ALL)
     assert any("the model is not published" in action for action in publication.actions)
     assert published_run(tiny_params).data.metrics["evaluate/accuracy"] == 0.75
 
 
-def test_every_report_in_dvc_yaml_is_published(project: Path) -> None:
-    from ruamel.yaml import YAML
-
-    stages = YAML(typ="safe").load(PROJECT / "dvc.yaml")["stages"]
-    entries = [
-        entry for stage in stages.values() for key in ("outs", "metrics", "plots") for entry in stage.get(key, [])
-    ]
-    tracked = {entry if isinstance(entry, str) else next(iter(entry)) for entry in entries}
-    shown = {path.as_posix() for paths in OUTPUTS.values() for path in paths}
-    assert {path for path in tracked if not path.startswith("data/")} == shown
-
-
 def test_infinite_values_of_the_sweep_are_left_out(project: Path, tiny_params: Params) -> None:
     write_json(layout.LR_FOUND, json.loads(layout.LR_FOUND.read_text()) | {"suggestions": {"valley": float("nan")}})
-    publish(tiny_params, ALL)
+    publish(read_project(), ALL)
     assert "lr_find/suggestion/valley" not in published_run(tiny_params).data.metrics

@@ -15,16 +15,14 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
-from finished_pipeline import epochs
+from finished_pipeline import ALL, epochs, follow
 from mlflow.entities import Run
 
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import Params
-from cifar_resnet.tracking import live_training, publish
+from cifar_resnet.project import read_project
+from cifar_resnet.tracking import publish
 from cifar_resnet.tracking.store import open_store
-from cifar_resnet.tracking.workspace import OUTPUTS
-
-ALL = frozenset(OUTPUTS)
 
 
 def free_port() -> int:
@@ -74,22 +72,22 @@ def test_a_server_that_dies_in_mid_training_has_the_whole_run_after_it_is_back(
     database = f"sqlite:///{project}/server.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     first, second = epochs(2)
-    with live_training(tiny_params, []) as live:  # there is no server yet
+    with follow() as live:  # there is no server yet
         live.log_epoch(first)
     assert capsys.readouterr().err.count("warning: MLflow failed") == 1
     with mlflow_server(port, project, database):
-        training = live_training(tiny_params, [])
+        training = follow()
         live = training.__enter__()
         live.log_epoch(first)
     live.log_epoch(second)
     training.__exit__(None, None, None)
     assert capsys.readouterr().err.count("warning: MLflow failed") == 1
     with pytest.raises(UserError, match="failed: NewConnectionError"):
-        publish(tiny_params, ALL)
+        publish(read_project(), ALL)
 
     with mlflow_server(port, project, database):
         assert only_run(tiny_params).info.status == "RUNNING"
-        publish(tiny_params, ALL)
+        publish(read_project(), ALL)
         run = only_run(tiny_params)
         assert run.info.status == "FINISHED"
         client = open_store(tiny_params.runtime.experiment).client
@@ -98,7 +96,7 @@ def test_a_server_that_dies_in_mid_training_has_the_whole_run_after_it_is_back(
         page = Path(client.download_artifacts(run.info.run_id, "gradcam/index.html"))
         assert page.read_bytes() == (project / "reports/gradcam/index.html").read_bytes()
         assert client.get_model_version_by_alias(tiny_params.runtime.registered_model, "champion")
-        assert publish(tiny_params, ALL).actions == ()
+        assert publish(read_project(), ALL).actions == ()
 
 
 def test_a_server_that_never_answers_holds_a_training_up_for_seconds_and_once(
@@ -108,7 +106,7 @@ def test_a_server_that_never_answers_holds_a_training_up_for_seconds_and_once(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
         started = time.monotonic()
-        with live_training(tiny_params, []) as live:
+        with follow() as live:
             for epoch in epochs(20):
                 live.log_epoch(epoch)
         assert time.monotonic() - started < 8  # 2 requests of 1 s and a pause between them
@@ -144,10 +142,10 @@ def test_a_server_on_postgresql_holds_the_same_run(
     port = free_port()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     with mlflow_server(port, project, postgresql):
-        with live_training(tiny_params, []) as live:
+        with follow() as live:
             for epoch in epochs(2):
                 live.log_epoch(epoch)
         followed = only_run(tiny_params)
-        publish(tiny_params, ALL)
+        publish(read_project(), ALL)
         assert only_run(tiny_params).info.run_id == followed.info.run_id
-        assert publish(tiny_params, ALL).actions == ()
+        assert publish(read_project(), ALL).actions == ()

@@ -121,10 +121,10 @@ def test_artifacts_open_where_the_project_was_moved_or_copied_to(
     shutil.rmtree(project, ignore_errors=True)
     monkeypatch.chdir(moved)
     store = open_store("moving")
-    assert store.mended == (project / "mlruns" / "artifacts").as_uri()
+    assert store.moved_from == (project / "mlruns" / "artifacts").as_uri()
     assert read_the_artifact(store, run_id) == "kept"
     assert str(project) not in "".join(sqlite3.connect(moved / "mlruns" / "mlflow.db").iterdump()).replace("%20", " ")
-    assert open_store("moving").mended is None
+    assert open_store("moving").moved_from is None
 
 
 def test_a_database_that_cannot_be_opened_fails_at_once(project: Path) -> None:

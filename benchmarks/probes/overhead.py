@@ -16,6 +16,7 @@ from cifar_resnet.compute import prepare_compute
 from cifar_resnet.console import TrainingConsole
 from cifar_resnet.data import load_dataset
 from cifar_resnet.params import load_params
+from cifar_resnet.project import read_project
 from cifar_resnet.tracking import live_training
 from cifar_resnet.training import LearningRates, evaluate_held_out, fit, make_training_data, start_training, train_step
 
@@ -50,7 +51,8 @@ def main() -> None:
 
     checkpoint = Checkpoint("benchmark")
     checkpoint.folder.mkdir(parents=True, exist_ok=True)
-    with live_training(params, []) as live:
+    project = read_project()
+    with live_training(project, project.inputs("train"), []) as live:
 
         def log() -> None:
             live.logged.clear()

@@ -1,54 +1,23 @@
-"""Checkpoints that a killed training goes on from: written atomically, found by what the training depends on."""
+"""Checkpoints that a killed training continues from: written atomically, found by what the training depends on."""
 
-import hashlib
 import io
-import json
-import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from importlib.metadata import version
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from pydantic import BaseModel
 
+from cifar_resnet.dvc_files import LOCK
 from cifar_resnet.errors import UserError
-from cifar_resnet.layout import CHECKPOINTS
+from cifar_resnet.files import write_bytes, write_text
+from cifar_resnet.identity import file_md5
+from cifar_resnet.layout import CHECKPOINTS, project_root
 
-KEPT = 3  # checkpoints of other trainings, of 80 MB each, that may yet be gone on with
-PACKAGES = ("albumentations", "numpy", "torch")
-OBSERVERS = (
-    "cifar_resnet.console",
-    "cifar_resnet.plots",
-    "cifar_resnet.tracking",
-)  # modules that only look at a training
-
-
-def project_root() -> Path:
-    """The main workspace: a DVC experiment may run in a temporary copy, and DVC_ROOT leads back."""
-    return Path(os.environ.get("DVC_ROOT") or Path.cwd())
-
-
-def training_key(sections: list[BaseModel], data: Path, facts: dict[str, Any]) -> str:
-    """A hash of all that shapes a training: parameters, data, the library's code, the packages, and `facts`."""
-    digest = hashlib.sha256()
-    content = [section.model_dump(mode="json", exclude={"sources"}) for section in sections]  # any source, same data
-    digest.update(json.dumps([content, facts, [version(name) for name in PACKAGES]], sort_keys=True).encode())
-    for path in [*sorted(data.iterdir()), *_code()]:
-        digest.update(path.name.encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
-
-
-def _code() -> list[Path]:
-    names = sorted(name for name in sys.modules if name.startswith("cifar_resnet.") and not name.startswith(OBSERVERS))
-    return [Path(file) for name in names if (file := sys.modules[name].__file__)]
+KEPT = 3  # checkpoints of other trainings, of 80 MB each, that may yet be continued
 
 
 class Checkpoint:
@@ -77,11 +46,13 @@ class Checkpoint:
                 locks.enter_context(FileLock(self.folder / "training.lock", timeout=0))
             except Timeout as error:
                 raise UserError(
-                    f"another process is training here (it holds {error.lock_file}): wait for it, or stop it and call "
-                    "`dvc repro` again, which goes on from its last checkpoint"
+                    f"another process is training here (it holds {error.lock_file}): wait for it, or stop it and run "
+                    "`dvc repro` again, which continues from its last checkpoint"
                 ) from None
             except OSError as error:
-                raise UserError(f"cannot keep checkpoints in {self.folder}: {error}; mend the folder") from None
+                raise UserError(
+                    f"cannot keep checkpoints in {self.folder}: {error}; correct the folder's permissions"
+                ) from None
             yield
 
     def load(self) -> dict[str, Any] | None:
@@ -109,34 +80,19 @@ class Checkpoint:
         """
         serialized = io.BytesIO()  # in memory first: of a file that it cannot write, torch hides the reason
         torch.save(state, serialized)
-        new = self.path.with_suffix(".new")
-        try:
-            with new.open("wb") as file:
-                file.write(serialized.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(self.path)
-        except OSError as error:
-            with suppress(OSError):  # on a read-only disk nothing can be removed either
-                new.unlink()
-            raise UserError(
-                f"cannot write the checkpoint {self.path} ({error.strerror}): make room or mend the folder, then "
-                "call `dvc repro` again; it goes on from the last good checkpoint"
-            ) from None
+        write_bytes(self.path, serialized.getbuffer())
 
     def finish(self, model: Path) -> None:
         """Note the outcome. The state stays until DVC has recorded it, since a kill may come before that."""
-        new = self.finished.with_suffix(".new")
-        new.write_text(hashlib.md5(model.read_bytes(), usedforsecurity=False).hexdigest())
-        new.replace(self.finished)
+        write_text(self.finished, file_md5(model))
 
     def remove_old(self) -> None:
         """Delete what is of no more use.
 
         That is the state of a training that was finished and recorded in dvc.lock (it is asked for anew), and those of
-        other trainings that no process goes on with: all but the KEPT that were last written.
+        other trainings that no process continues: all but the KEPT that were last written.
         """
-        if self.finished.exists() and self.finished.read_text() in _text(Path("dvc.lock")):
+        if self.finished.exists() and self.finished.read_text() in _text(LOCK):
             self.finished.unlink()
             self.path.unlink(missing_ok=True)
         others = [path for path in self.folder.parent.glob("*/state.pt") if path != self.path]

@@ -41,6 +41,7 @@ class TrainingConsole:
         self._printed = 0.0
         self._first_step = 0
         self._next_step = -1  # of no epoch yet
+        self._change: str | None = None
 
     def after_step(self, loss: Tensor, num_steps: int) -> None:
         """Show the loss, the batch number and the running accuracy."""
@@ -78,6 +79,13 @@ class TrainingConsole:
             f"{num_correct}/{self._num_held_out} ({100 * metrics.held_out_accuracy:.2f}%)\n",
             flush=True,
         )
+
+    def warn_of_change(self, change: str | None) -> None:
+        """Say, once for each change, that an input of the training is not what it was at the start."""
+        if change and change != self._change:
+            print(f"changed while the training runs: {change}. It continues with what it read. Its result can be "
+                  "recorded if the change is undone before the last epoch ends.\n", flush=True)  # fmt: skip
+        self._change = change
 
     def _describe(self, loss: Tensor) -> str:
         _, num_correct, num_images = self._state.totals.tolist()

@@ -46,6 +46,8 @@ def save_dataset(dataset: Dataset, folder: Path) -> None:
         (partial / "dataset.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         partial.replace(folder)
+    except OSError as error:
+        raise UserError(f"cannot write {folder} ({error.strerror or error}): make room, then start it again") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cifar_resnet.files import replacing
+
 
 @dataclass(frozen=True)
 class EpochMetrics:
@@ -32,7 +34,7 @@ class EpochMetrics:
 def write_history(path: Path, history: Iterable[EpochMetrics]) -> None:
     """Write one row per epoch, under a header."""
     rows = [metrics.as_row() for metrics in history]
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with replacing(path) as new, new.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

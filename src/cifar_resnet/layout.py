@@ -1,5 +1,6 @@
 """Where the pipeline keeps its files, relative to the project root (the working directory of every stage)."""
 
+import os
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
@@ -29,3 +30,12 @@ GRADCAM_PAGE = REPORTS / "gradcam" / "index.html"
 GRADCAM_PLOT = REPORTS / "gradcam" / "gradcam.png"
 
 CHECKPOINTS = Path("checkpoints")  # outside every DVC output: DVC deletes outputs before a stage runs
+
+
+def project_root() -> Path:
+    """The project's folder: the main one, where a DVC experiment runs in a temporary copy of it."""
+    if root := os.environ.get("DVC_ROOT"):  # set by DVC for stages
+        return Path(root).resolve()
+    here = Path.cwd().resolve()
+    folders = (here, *here.parents)  # some of which this user may not look into: that is no error for `os.path`
+    return next((folder for folder in folders if os.path.isdir(folder / ".dvc")), here)  # noqa: PTH112

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_resnet.errors import UserError
+from cifar_resnet.files import replacing, write_json
 
 Floats = NDArray[np.float64]
 
@@ -34,7 +35,7 @@ class LRSweep:
     smoothed: tuple[float, ...]
 
     def write_csv(self, path: Path) -> None:
-        with path.open("w", encoding="utf-8", newline="") as file:
+        with replacing(path) as new, new.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["step", "lr", "loss", "smoothed_loss"])
             writer.writerows(zip(range(len(self.lrs)), self.lrs, self.losses, self.smoothed, strict=True))
@@ -50,7 +51,7 @@ class FoundRates:
     suggestions: dict[str, float]  # of every rule
 
     def write_json(self, path: Path) -> None:
-        path.write_text(json.dumps(vars(self), indent=2) + "\n", encoding="utf-8")
+        write_json(path, vars(self))
 
 
 def read_found_rates(path: Path) -> FoundRates:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
+from cifar_resnet.dvc_files import read_yaml
 from cifar_resnet.errors import UserError
 
 Found = Literal["find"]
@@ -135,18 +134,26 @@ class Params(Section):
 
 
 def load_params(path: Path) -> Params:
-    """Read and check a params file (YAML 1.2: `1e-1` is a number, as it is for DVC).
+    """Read and check a params file.
 
     Raises:
         UserError: the file is missing, is no YAML, or breaks a rule; one line per broken rule.
     """
+    return parse_params(read_settings(path), name=str(path))
+
+
+def read_settings(path: Path) -> Any:
+    """What a params file holds, unchecked.
+
+    Raises:
+        UserError: the file is missing or is no YAML.
+    """
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        return read_yaml(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: restore it with `git checkout {path}`") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    return parse_params(content, name=str(path))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
 
 
 def parse_params(content: Any, name: str) -> Params:

@@ -11,6 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from cifar_resnet.files import replacing
 from cifar_resnet.plots.palette import PALETTE
 
 # Plots have a white ground.
@@ -43,8 +44,8 @@ def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
         drawing = plt.figure(figsize=(width, height))
         try:
             yield drawing
-            path.parent.mkdir(parents=True, exist_ok=True)
-            drawing.savefig(path, metadata={"Software": None} if path.suffix == ".png" else {"Date": None})
+            with replacing(path) as new:
+                drawing.savefig(new, metadata={"Software": None} if path.suffix == ".png" else {"Date": None})
         finally:
             plt.close(drawing)
 

@@ -2,18 +2,23 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from mlflow.entities import Run
 
+from cifar_resnet.dvc_files import Inputs
 from cifar_resnet.history import EpochMetrics
-from cifar_resnet.params import Params
+from cifar_resnet.identity import training_key
+from cifar_resnet.project import Project
+from cifar_resnet.tracking.provenance import code_tags, machine_tags, process_tags, workspace_id
+from cifar_resnet.tracking.results import epoch_values
 from cifar_resnet.tracking.runs import (
     FAILED,
     FINISHED,
     KILLED,
     RUNNING,
+    TRAINING,
     close_dead_runs,
     create_run,
     has_settings,
@@ -22,35 +27,41 @@ from cifar_resnet.tracking.runs import (
     set_tags,
     unpublished_trainings,
 )
-from cifar_resnet.tracking.source import code_tags, machine_tags, process_tags, workspace_id
-from cifar_resnet.tracking.state import training_key
 from cifar_resnet.tracking.store import Store, open_store, reason, tracking_uri
-from cifar_resnet.tracking.workspace import epoch_values
 
 
 @dataclass
 class LiveRun:
-    """A run that gets a training's epochs as they end. If the store fails it goes silent, and the training goes on."""
+    """A run that gets a training's epochs as they end. If the store fails, it is left alone until the training ends."""
 
-    target: tuple[Store, Run] | None = None  # None: silent
+    target: tuple[Store, Run] | None = None  # None: there is no run
     logged: set[tuple[str, int]] = field(default_factory=set)  # metric and step
+    failed: bool = False
 
     def log_epoch(self, epoch: EpochMetrics) -> None:
         """Log an epoch, once: one that the run already has is passed over."""
-        if self.target:
+        if self.target and not self.failed:
             with self._or_silence():
                 values = [value for value in epoch_values(epoch) if (value.name, value.step) not in self.logged]
                 log_values(*self.target, values)
                 self.logged.update((value.name, value.step) for value in values)
 
-    def open(self, params: Params, finished: Sequence[EpochMetrics]) -> None:
-        """Go on with the run of an interrupted training, or start one; `finished` epochs are made up for."""
+    def open(self, project: Project, inputs: Inputs, finished: Sequence[EpochMetrics]) -> None:
+        """Continue the run of an interrupted training, or start one; it gets the `finished` epochs that it lacks."""
         with self._or_silence():
-            store = open_store(params.runtime.experiment)
+            store = open_store(project.params.runtime.experiment)
             close_dead_runs(store, locked_workspace=workspace_id())
-            earlier = unpublished_trainings(store, params)
-            tags = {**code_tags(), **machine_tags(params.compute.device), **process_tags()}
-            fitting = [run for run in earlier if has_settings(run, params) and (finished or not run.data.metrics)]
+            training = training_key(inputs)
+            earlier = unpublished_trainings(store, training)
+            tags = {
+                TRAINING: training,
+                **code_tags(project),
+                **machine_tags(project.params.compute.device),
+                **process_tags(),
+            }
+            fitting = [
+                run for run in earlier if has_settings(run, project.tracked) and (finished or not run.data.metrics)
+            ]
             if fitting:
                 run = fitting[-1]
                 earlier.remove(run)
@@ -58,18 +69,18 @@ class LiveRun:
                 set_tags(store, run, tags)
                 self.logged.update(logged_values(store, run))
             else:
-                run = create_run(store, params, live_name(params), tags)
-            for superseded in earlier:  # this training does all of theirs again
+                run = create_run(store, project.tracked, live_name(project, training), tags)
+            for superseded in earlier:  # this very training does all of theirs again
                 store.client.delete_run(superseded.info.run_id)
             self.target = store, run
         for epoch in finished:
             self.log_epoch(epoch)
 
     def close(self, status: str) -> None:
-        """Set how the run ended."""
+        """Set how the run ended. A store that failed meanwhile gets one more chance."""
         if self.target:
             store, run = self.target
-            with self._or_silence():
+            with suppress(Exception) if self.failed else self._or_silence():
                 store.client.set_terminated(run.info.run_id, status)
 
     @contextmanager
@@ -77,12 +88,12 @@ class LiveRun:
         try:
             yield
         except Exception as error:  # whatever goes wrong here, the training is worth more
-            self.target = None
+            self.failed = True
             warn(error, "training goes on without it")
 
 
 @contextmanager
-def live_training(params: Params, finished: Sequence[EpochMetrics]) -> Iterator[LiveRun]:
+def live_training(project: Project, inputs: Inputs, finished: Sequence[EpochMetrics]) -> Iterator[LiveRun]:
     """Follow a training in MLflow. `finished` are the epochs that a resumed training has behind it.
 
     The process must have the lock of its workspace (`Checkpoint.lock`).
@@ -92,7 +103,7 @@ def live_training(params: Params, finished: Sequence[EpochMetrics]) -> Iterator[
     """
     tracking_uri()
     live = LiveRun()
-    live.open(params, finished)
+    live.open(project, inputs, finished)
     try:
         yield live
     except Exception:
@@ -104,15 +115,21 @@ def live_training(params: Params, finished: Sequence[EpochMetrics]) -> Iterator[
     live.close(FINISHED)
 
 
-def live_name(params: Params) -> str:
+def live_name(project: Project, training: str) -> str:
     """The name of a run before there are weights to name it by."""
-    return f"{params.data.dataset}-{params.train.epochs}ep-training-{training_key(params)[:8]}"
+    return f"{short_name(project)}-training-{training[:8]}"
+
+
+def short_name(project: Project) -> str:
+    """What people tell runs apart by: data set, length and seed."""
+    params = project.params
+    return f"{params.data.dataset}-{params.train.epochs}ep-seed{params.train.seed}"
 
 
 def warn(error: Exception, consequence: str) -> None:
     """Say in one line on stderr that the store failed, and what repairs it."""
     print(
-        f"warning: MLflow failed, {consequence}; `python -m pipeline.sync` makes up for it later "
+        f"warning: MLflow failed, {consequence}; `python -m pipeline.sync` publishes it later "
         f"({type(error).__name__}: {reason(error)})",
         file=sys.stderr,
     )

@@ -1,7 +1,8 @@
 """From a commit or DVC experiment to its run in MLflow, and back.
 
-A commit leads to its run through what it holds: its `params.yaml` and the MD5 of the weights in its `dvc.lock` are the
-state that the run is tagged with. So a commit finds its run whether it was made before or after the training.
+A commit leads to its run through what it holds: the settings in its `params.yaml` that its `dvc.yaml` names, and the
+MD5 of the weights in its `dvc.lock`, are the state that the run is tagged with. So a commit finds its run whether it
+was made before or after the training, and whatever settings came later.
 """
 
 import re
@@ -10,16 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mlflow.entities import Run
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from cifar_resnet import layout
+from cifar_resnet.dvc_files import DEFINITION, LOCK, parse_lock, parse_stages, read_yaml, select
 from cifar_resnet.errors import UserError
-from cifar_resnet.lock import LOCK, parse_lock
-from cifar_resnet.params import Params, parse_params
-from cifar_resnet.tracking.runs import STATE, all_runs, runs_of_state
-from cifar_resnet.tracking.source import BASELINE, COMMIT, DIRTY, EXPERIMENT, git
-from cifar_resnet.tracking.state import state_key
+from cifar_resnet.identity import state_key
+from cifar_resnet.params import Params
+from cifar_resnet.tracking.provenance import BASELINE, CHANGED, COMMIT, DIRTY, EXPERIMENT, RECONSTRUCTED, git
+from cifar_resnet.tracking.runs import MODEL, STATE, all_runs, carry_over, close_dead_runs, runs_of_state
 from cifar_resnet.tracking.store import open_store, store_errors
 
 EXPERIMENT_REFS = "refs/exps"  # where DVC keeps its experiments in Git, beside others for its own bookkeeping
@@ -37,8 +36,11 @@ class RunRecord:
     accuracy: float | None
     started: datetime
     state: str | None
-    commit: str | None  # that the process saw
-    dirty: bool  # settings or code differed from that commit
+    model_md5: str | None  # of its weights
+    commit: str | None  # that the process saw; of a reconstructed run, that recorded the results
+    dirty: bool  # the code differed from that commit
+    changed: str  # settings that differed from that commit, with their values
+    reconstructed: bool
     experiment: str | None  # of DVC
     baseline: str | None  # the commit that the experiment started from
 
@@ -50,7 +52,9 @@ def list_runs(params: Params) -> list[RunRecord]:
         UserError: the store fails.
     """
     with store_errors():
-        return [_record(run) for run in reversed(all_runs(open_store(params.runtime.experiment)))]
+        store = open_store(params.runtime.experiment)
+        close_dead_runs(store)
+        return [_record(run) for run in reversed(all_runs(store))]
 
 
 def find_runs(params: Params, word: str) -> list[RunRecord]:
@@ -61,11 +65,13 @@ def find_runs(params: Params, word: str) -> list[RunRecord]:
     """
     with store_errors():
         store = open_store(params.runtime.experiment)
-        runs = [record for record in map(_record, all_runs(store)) if _is_called(record, word)]
-        if not runs and (revision := _revision(word)):
-            state = _state_at(revision)
+        carry_over(store)
+        records = [_record(run) for run in all_runs(store)]
+        runs = [record for record in records if _is_called(record, word)]
+        if not runs and (revision := find_revision(word)):
+            state = state_at(revision)
             runs = [_record(run) for run in runs_of_state(store, state)] if state else []
-            runs = runs or [record for record in map(_record, all_runs(store)) if record.commit == revision]
+            runs = runs or [record for record in records if record.commit == revision]
     if not runs:
         raise UserError(
             f"{word!r} is no run in MLflow experiment {params.runtime.experiment!r}, and no commit or DVC experiment "
@@ -78,7 +84,7 @@ def recorded_in(run: RunRecord) -> Iterator[str]:
     """The commits and DVC experiments that hold a run's state, newest first, in words."""
     experiments = {commit: name for name, commit in _experiments()}
     for commit in (git("rev-list", "--all", "--", f"./{layout.PARAMS}", f"./{LOCK}") or "").split():
-        if run.state and _state_at(commit) == run.state:
+        if run.state and state_at(commit) == run.state:
             if commit in experiments:
                 yield f"DVC experiment {experiments[commit]} ({commit[:8]})"
             else:
@@ -94,8 +100,11 @@ def _record(run: Run) -> RunRecord:
         accuracy=run.data.metrics.get("evaluate/accuracy"),
         started=datetime.fromtimestamp(run.info.start_time / 1000).astimezone(),
         state=tags.get(STATE),
+        model_md5=tags.get(MODEL),
         commit=tags.get(COMMIT),
         dirty=tags.get(DIRTY) == "true",
+        changed=tags.get(CHANGED, ""),
+        reconstructed=RECONSTRUCTED in tags,
         experiment=tags.get(EXPERIMENT),
         baseline=tags.get(BASELINE),
     )
@@ -106,7 +115,7 @@ def _is_called(run: RunRecord, word: str) -> bool:
     return is_prefix or word in (run.name, run.experiment)
 
 
-def _revision(word: str) -> str | None:
+def find_revision(word: str) -> str | None:
     """The commit that a Git revision or a DVC experiment's name means."""
     commit = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{word}^{{commit}}")
     return commit or dict(_experiments()).get(word)
@@ -120,15 +129,16 @@ def _experiments() -> Iterator[tuple[str, str]]:
             yield named[1], commit
 
 
-def _state_at(revision: str) -> str | None:
-    """The state that a commit holds, None if its pipeline has not run or its settings are of another version."""
-    settings, lock = (git("show", f"{revision}:./{file}") for file in (layout.PARAMS, LOCK))
-    if settings is None or lock is None:
+def state_at(revision: str) -> str | None:
+    """The state that a commit holds, None if its pipeline has not run."""
+    settings, stages, lock = (git("show", f"{revision}:./{file}") for file in (layout.PARAMS, DEFINITION, LOCK))
+    if settings is None or stages is None or lock is None:
         return None
     try:
-        outs = parse_lock(lock).get("train", {}).get("outs", [])
-        params = parse_params(YAML(typ="safe", pure=True).load(settings), name=revision)
-    except (UserError, YAMLError):  # a merge conflict was committed
+        content = read_yaml(settings, revision)
+        names = [name for stage in parse_stages(stages, content).values() for name in stage.params]
+        train = parse_lock(lock).get("train")
+    except UserError:  # a merge conflict was committed
         return None
-    model_md5 = next((out["md5"] for out in outs if out["path"] == layout.MODEL.as_posix()), None)
-    return state_key(params, model_md5) if model_md5 else None
+    model_md5 = train.outs.get(layout.MODEL.as_posix()) if train else None
+    return state_key(select(content, names), model_md5) if model_md5 else None

@@ -11,29 +11,42 @@ from dataclasses import dataclass
 from mlflow.entities import Dataset, DatasetInput, InputTag, Run
 
 from cifar_resnet import layout
+from cifar_resnet.dvc_files import LOCK, read_lock
 from cifar_resnet.errors import UserError
-from cifar_resnet.params import Params
-from cifar_resnet.tracking.live import warn
-from cifar_resnet.tracking.registry import find_model, register_model
+from cifar_resnet.identity import file_md5, state_key, text_md5, training_key
+from cifar_resnet.project import Project
+from cifar_resnet.records import remove_false_records
+from cifar_resnet.tracking.live import short_name, warn
+from cifar_resnet.tracking.provenance import (
+    EXPERIMENT,
+    RECORDED,
+    code_tags,
+    machine_tags,
+    reconstruction_tags,
+    recording_commit,
+)
+from cifar_resnet.tracking.registry import find_model, has_files, register_model
+from cifar_resnet.tracking.results import Results, Value, read_results, test_metrics
 from cifar_resnet.tracking.runs import (
     FINISHED,
+    MODEL,
     STATE,
+    TRAINING,
     close_dead_runs,
     create_run,
     has_settings,
     log_values,
     logged_values,
+    runs_of_model,
     runs_of_state,
     set_tags,
     unpublished_trainings,
 )
-from cifar_resnet.tracking.source import COMMIT, DIRTY, code_tags, machine_tags
-from cifar_resnet.tracking.state import file_md5, state_key, text_md5
 from cifar_resnet.tracking.store import Store, open_store, store_errors
-from cifar_resnet.tracking.workspace import Value, Workspace, inspect, test_metrics
 
-VALUES = "mlflow.pipeline.values"  # tag: hash of the metric values that the run has; the UI hides mlflow.* tags
+VALUES = "mlflow.pipeline.values"  # tag: hash of the metric values that the run has
 FILES = "mlflow.pipeline.files"  # tag: MD5 of each published file, as JSON
+SAME_WEIGHTS = "same_weights_as"  # tag: the first run with these weights
 DESCRIPTION = "mlflow.note.content"
 HOME_PAGES = {
     "cifar10": "https://www.cs.toronto.edu/~kriz/cifar.html",
@@ -51,10 +64,10 @@ class Publication:
     obstacle: str | None
 
 
-def publish_stage(stage: str, params: Params) -> None:
+def publish_stage(stage: str, project: Project) -> None:
     """Publish at the end of a stage. A store that fails costs a warning line, never the stage's results."""
     try:
-        publication = publish(params, frozenset({stage}))
+        publication = publish(project, frozenset({stage}))
     except Exception as error:
         warn(error, f"the results of {stage} are not published")
         return
@@ -62,30 +75,31 @@ def publish_stage(stage: str, params: Params) -> None:
         print(f"MLflow: {action}")
 
 
-def publish(params: Params, completed: frozenset[str] = frozenset()) -> Publication:
+def publish(project: Project, completed: frozenset[str] = frozenset()) -> Publication:
     """Make the run of the state on disk complete; `completed` stages have just run, before DVC locks their outputs.
 
     Raises:
         UserError: the store fails, its address is wrong or the experiment was deleted.
     """
-    with store_errors(), (store := open_store(params.runtime.experiment)).lock:
-        actions = [f"locations corrected after a move from {store.mended}"] if store.mended else []
+    with store_errors(), (store := open_store(project.params.runtime.experiment)).lock:
+        actions = [f"locations corrected after a move from {store.moved_from}"] if store.moved_from else []
         actions += [f"closed {name}, whose process is gone" for name in close_dead_runs(store)]
-        workspace = inspect(params, completed)
-        if obstacle := _obstacle(workspace, completed):
+        actions += [] if completed else remove_false_records()
+        results = read_results(project, completed)
+        if obstacle := _obstacle(results, completed):
             return Publication(None, None, tuple(actions), obstacle)
-        publisher = _Publisher(store, params, workspace, file_md5(layout.MODEL))
+        publisher = _Publisher(store, project, results, file_md5(layout.MODEL))
         run, claimed = publisher.claim_run(completed)
         actions += claimed
         for step in (publisher.add_model, publisher.add_values, publisher.add_files, publisher.add_facts):
             actions += step(run)
-        return Publication(run.info.run_id, publisher.name, tuple(actions), None)
+        return Publication(run.info.run_id, publisher.name(run), tuple(actions), None)
 
 
-def _obstacle(workspace: Workspace, completed: frozenset[str]) -> str | None:
-    if workspace.edited and not completed:
-        return f"{workspace.edited}: run `dvc repro`"
-    if reason := workspace.stale.get("train"):
+def _obstacle(results: Results, completed: frozenset[str]) -> str | None:
+    if results.edited and not completed:
+        return f"{results.edited}: run `dvc repro`"
+    if reason := results.stale.get("train"):
         return f"train: {reason}: run `dvc pull` or `dvc repro`"
     return None
 
@@ -93,69 +107,76 @@ def _obstacle(workspace: Workspace, completed: frozenset[str]) -> str | None:
 @dataclass(frozen=True)
 class _Publisher:
     store: Store
-    params: Params
-    workspace: Workspace
+    project: Project
+    results: Results
     model_md5: str
 
     @property
     def state(self) -> str:
-        return state_key(self.params, self.model_md5)
+        return state_key(self.project.tracked, self.model_md5)
 
     @property
     def accuracy(self) -> float | None:
-        return float(test_metrics()["accuracy"]) if "evaluate" in self.workspace.current else None
+        return float(test_metrics()["accuracy"]) if self.results.is_current("evaluate") else None
 
-    @property
-    def name(self) -> str:
-        accuracy = () if self.accuracy is None else (f"{100 * self.accuracy:.2f}",)
-        return "-".join([self.params.data.dataset, f"{self.params.train.epochs}ep", *accuracy, self.state[:8]])
+    def name(self, run: Run | None = None) -> str:
+        experiment = run.data.tags.get(EXPERIMENT) if run else None
+        accuracy = None if self.accuracy is None else f"{100 * self.accuracy:.2f}"
+        return "-".join(filter(None, [experiment, short_name(self.project), accuracy, self.state[:8]]))
 
     def claim_run(self, completed: frozenset[str]) -> tuple[Run, list[str]]:
         """The one run of this state: published before, followed live, or new; others of the same state are removed."""
         actions = []
+        inputs = self.project.inputs("train") if "train" in completed else read_lock()["train"].inputs
+        training = training_key(inputs)
         candidates = runs_of_state(self.store, self.state)
-        candidates += reversed(unpublished_trainings(self.store, self.params))  # the newest training first
-        shown = (run for run in candidates if has_settings(run, self.params))
+        candidates += reversed(unpublished_trainings(self.store, training))  # the newest training first
+        shown = (run for run in candidates if has_settings(run, self.project.tracked))
         fitting = next((run for run in shown if self._missing(run) is not None), None)
         for run in candidates:
             if run is not fitting:
                 self.store.client.delete_run(run.info.run_id)
                 reason = "which repeats it" if fitting else "whose settings or values differ from the files"
                 actions.append(f"removed {run.info.run_name}, {reason}")
+        identity = {STATE: self.state, MODEL: self.model_md5, TRAINING: training}
         if fitting is None:
-            tags = code_tags() | (machine_tags(self.params.compute.device) if completed else {})
-            fitting = create_run(self.store, self.params, self.name, tags | {STATE: self.state})
-            actions.append(f"created {self.name}")
-        elif set_tags(self.store, fitting, {STATE: self.state}):
-            actions.append(f"the run followed live is {self.name} now")
+            if completed:
+                seen, started_ms = code_tags(self.project) | machine_tags(self.project.params.compute.device), None
+            else:
+                seen, started_ms = reconstruction_tags()
+            fitting = create_run(self.store, self.project.tracked, self.name(), seen | identity, started_ms)
+            actions.append(f"created {self.name()}" + ("" if completed else f", reconstructed from {LOCK}"))
+        elif set_tags(self.store, fitting, identity) and STATE not in fitting.data.tags:
+            actions.append(f"the run followed live is {self.name(fitting)} now")
         return fitting, actions
 
     def _missing(self, run: Run) -> list[Value] | None:
         """The values that a run lacks; None if it has others than the files, which MLflow cannot take back."""
         if run.data.tags.get(VALUES) == self._values_digest():
             return []
-        values = {(name, step): value for name, step, value in self.workspace.values()}
+        values = {(name, step): value for name, step, value in self.results.values()}
         logged = logged_values(self.store, run)
         if any(numbers != [values.get(key, numbers[0])] for key, numbers in logged.items()):
             return None
         return [Value(*key, value) for key, value in values.items() if key not in logged]
 
     def _values_digest(self) -> str:
-        return text_md5(json.dumps(self.workspace.values()))
+        return text_md5(json.dumps(self.results.values()))
 
     def add_model(self, run: Run) -> Iterator[str]:
-        """Log, link and register the model."""
+        """Log, link and register the model; if its files are gone, log them again."""
         model = find_model(self.store, self.model_md5)
-        if model is None:
+        if model is None or not has_files(self.store, model):
             from cifar_resnet.tracking.served import log_model  # PyTorch: 2 s that a complete run can do without
 
             try:
-                model = log_model(self.store, run, self.params, self.model_md5)
+                restored = model is not None
+                model = log_model(self.store, run, self.project.params, self.model_md5, model)
             except UserError as error:
                 yield f"the model is not published: {error}"
                 return
-            yield "logged the model"
-        yield from register_model(self.store, run, self.params, model, self.accuracy)
+            yield "restored the model's files" if restored else "logged the model"
+        yield from register_model(self.store, run, self.project.params, model, self.accuracy)
 
     def add_values(self, run: Run) -> Iterator[str]:
         """Log the metric values that the run lacks."""
@@ -169,10 +190,10 @@ class _Publisher:
         """Log the reports that the run lacks or has other contents of."""
         noted = json.loads(run.data.tags.get(FILES, "{}"))
         stored = self._stored_files(run)
-        digests = {name: file_md5(path) for name, path in self.workspace.files().items()}
+        digests = {name: file_md5(path) for name, path in self.results.files().items()}
         missing = [name for name, md5 in digests.items() if name not in stored or noted.get(name) != md5]
         for name in missing:
-            path = self.workspace.files()[name]
+            path = self.results.files()[name]
             self.store.client.log_artifact(run.info.run_id, str(path), name.rpartition("/")[0])
         set_tags(self.store, run, {FILES: json.dumps(noted | digests, sort_keys=True)})
         if missing:
@@ -184,32 +205,37 @@ class _Publisher:
         return {file.path for folder in folders for file in listed(run.info.run_id, folder)}
 
     def add_facts(self, run: Run) -> Iterator[str]:
-        """Name, describe and end the run; note its data set, and its commit once the settings are committed."""
+        """Name, describe and end the run; note its data set, the first run of its weights, and its commit."""
         client, run_id = self.store.client, run.info.run_id
-        if self.workspace.data_md5 and not (run.inputs and run.inputs.dataset_inputs):
-            client.log_inputs(run_id, [_dataset_input(self.params.data.dataset, self.workspace.data_md5)])
+        if self.results.data_md5 and not (run.inputs and run.inputs.dataset_inputs):
+            client.log_inputs(run_id, [_dataset_input(self.project.params.data.dataset, self.results.data_md5)])
             yield "noted the data set"
-        code = code_tags()
-        if code.get(DIRTY) == "false" and run.data.tags.get(DIRTY) != "false" and set_tags(self.store, run, code):
-            yield f"noted commit {code[COMMIT][:8]}"
+        first = runs_of_model(self.store, self.model_md5)[0]
+        if first.info.run_id != run_id:
+            set_tags(self.store, run, {SAME_WEIGHTS: first.info.run_id})
+        if RECORDED not in run.data.tags and (found := recording_commit()):
+            set_tags(self.store, run, {RECORDED: found[0]})
+            yield f"noted commit {found[0][:8]}, which recorded the results"
         shown_before = json.loads(run.data.tags.get(FILES, "{}")).keys()
-        if shown_before <= self.workspace.files().keys():  # else the run knows more than the files here
-            if run.info.run_name != self.name:
-                client.update_run(run_id, name=self.name)
-            set_tags(self.store, run, {DESCRIPTION: self.description()})
+        if shown_before <= self.results.files().keys():  # else the run knows more than the files here
+            if run.info.run_name != self.name(run):
+                client.update_run(run_id, name=self.name(run))
+            set_tags(self.store, run, {DESCRIPTION: self.description(first if first.info.run_id != run_id else None)})
         if run.info.status != FINISHED:
             client.set_terminated(run_id, FINISHED)
 
-    def description(self) -> str:
-        """What MLflow shows above a run, in Markdown."""
-        train = self.params.train
-        lines = [f"{train.epochs} epochs on {self.params.data.dataset}, seed {train.seed}."]
-        if "evaluate" in self.workspace.current:
+    def description(self, first: Run | None) -> str:
+        """What MLflow shows above a run, in Markdown; `first` is an earlier run with the same weights."""
+        train = self.project.params.train
+        lines = [f"{train.epochs} epochs on {self.project.params.data.dataset}, seed {train.seed}."]
+        if self.results.is_current("evaluate"):
             metrics = test_metrics()
             lines.insert(0, f"**{metrics['accuracy']:.2%} test accuracy**, loss {metrics['loss']:.4f}.")
             lines.append("Mistakes, the most confident first: artifact `evaluate/misclassified.csv`.")
-        if "gradcam_report" in self.workspace.current:
+        if self.results.is_current("gradcam_report"):
             lines.append("Where the network looked: artifact `gradcam/index.html`.")
+        if first:
+            lines.append(f"The weights are those of run {first.info.run_name} ({first.info.run_id}).")
         return "\n\n".join(lines)
 
 

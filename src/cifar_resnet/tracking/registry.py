@@ -7,11 +7,11 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from cifar_resnet.params import Params
+from cifar_resnet.tracking.runs import MODEL_MD5, linked_models
 from cifar_resnet.tracking.store import Store
 
 CHAMPION = "champion"
 RULE = f"`{CHAMPION}` is the version with the highest test accuracy on its data set; of equals, the oldest."
-MODEL_MD5 = "model_md5"  # tag of a logged model
 
 
 def find_model(store: Store, model_md5: str) -> LoggedModel | None:
@@ -24,6 +24,14 @@ def find_model(store: Store, model_md5: str) -> LoggedModel | None:
     return complete[0] if complete else None
 
 
+def has_files(store: Store, model: LoggedModel) -> bool:
+    """Whether the artifacts of a logged model are there; somebody may have deleted them."""
+    try:
+        return bool(store.client.list_logged_model_artifacts(model.model_id))
+    except (MlflowException, OSError):
+        return False
+
+
 def register_model(store: Store, run: Run, params: Params, model: LoggedModel, accuracy: float | None) -> Iterator[str]:
     """Link a logged model to its run, register it, and let the best version be champion; yields what was done."""
     client, name = store.client, params.runtime.registered_model
@@ -34,6 +42,7 @@ def register_model(store: Store, run: Run, params: Params, model: LoggedModel, a
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+    yield from _remove_orphans(store, name)
     source = f"models:/{model.model_id}"
     version = next((version for version in _versions(store, name) if version.source == source), None)
     if version is None:
@@ -54,11 +63,6 @@ def register_model(store: Store, run: Run, params: Params, model: LoggedModel, a
     yield from _elect(store, name, params.data.dataset)
 
 
-def linked_models(run: Run) -> list[str]:
-    """Identifiers of the models that are noted as a run's output."""
-    return [output.model_id for output in run.outputs.model_outputs] if run.outputs else []
-
-
 def _elect(store: Store, name: str, dataset: str) -> Iterator[str]:
     """Move the alias to the best version, unless it is at a model of another data set, whose accuracy says nothing."""
     versions = _versions(store, name)
@@ -72,6 +76,15 @@ def _elect(store: Store, name: str, dataset: str) -> Iterator[str]:
         store.client.set_registered_model_alias(name, CHAMPION, best.version)
         before = f"before: version {holder.version}" if holder else "the first"
         yield f"{CHAMPION} of {name} is now version {best.version}, {accuracy:.2%} ({before})"
+
+
+def _remove_orphans(store: Store, name: str) -> Iterator[str]:
+    """Remove the versions of ours whose logged model was deleted: they cannot be served."""
+    known = {model.model_id for model in store.client.search_logged_models([store.experiment_id])}
+    for version in _versions(store, name):
+        if "dataset" in version.tags and version.model_id and version.model_id not in known:
+            store.client.delete_model_version(name, version.version)
+            yield f"removed version {version.version} of {name}, whose model was deleted"
 
 
 def _accuracy(version: ModelVersion, dataset: str) -> float | None:

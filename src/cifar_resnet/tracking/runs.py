@@ -3,18 +3,22 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from time import time
+from typing import Any
 
 from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 
-from cifar_resnet.params import Params
-from cifar_resnet.tracking.source import WORKSPACE, is_dead, is_this_process
-from cifar_resnet.tracking.state import flat_params, training_key
+from cifar_resnet.identity import canonical, state_key
+from cifar_resnet.tracking.provenance import WORKSPACE, is_dead, is_this_process
+from cifar_resnet.tracking.results import Value
 from cifar_resnet.tracking.store import Store
-from cifar_resnet.tracking.workspace import Value
 
-STATE = "state"  # tag: `state_key`; a run without it is a training that has not been published
-TRAINING = "training"  # tag: `training_key`
-OF_MODEL = ("evaluate/", "per_class_accuracy/")  # metrics of the finished model
+# Tags; the UI hides those that start with mlflow.
+STATE = "mlflow.pipeline.state"  # `state_key`; a run without it is a training that has not been published
+TRAINING = "mlflow.pipeline.training"  # `training_key`
+MODEL = "mlflow.pipeline.model"  # MD5 of the weights
+FIRST_FORM = "state"  # the state's tag before version 1.0, made from the settings in another way
+MODEL_MD5 = "model_md5"  # tag of a logged model
+OF_MODEL = "evaluate/"  # metrics of the finished model
 MAX_VALUES = 1000  # metrics that MLflow takes in one request
 
 RUNNING, FINISHED, FAILED, KILLED = (
@@ -23,10 +27,12 @@ RUNNING, FINISHED, FAILED, KILLED = (
 )
 
 
-def create_run(store: Store, params: Params, name: str, tags: Mapping[str, str]) -> Run:
+def create_run(
+    store: Store, settings: Mapping[str, Any], name: str, tags: Mapping[str, str], started_ms: int | None = None
+) -> Run:
     """A new run with all settings that shape results."""
-    run = store.client.create_run(store.experiment_id, run_name=name, tags={TRAINING: training_key(params), **tags})
-    store.client.log_batch(run.info.run_id, params=[Param(*item) for item in flat_params(params).items()])
+    run = store.client.create_run(store.experiment_id, started_ms, run_name=name, tags=dict(tags))
+    store.client.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in settings.items()])
     return run
 
 
@@ -65,22 +71,41 @@ def all_runs(store: Store) -> list[Run]:
 
 def runs_of_state(store: Store, state: str) -> list[Run]:
     """The runs published for a state, oldest first."""
-    return _search(store, f"tags.{STATE} = '{state}'")
+    carry_over(store)
+    return _search(store, f"tags.`{STATE}` = '{state}'")
 
 
-def unpublished_trainings(store: Store, params: Params) -> list[Run]:
-    """Runs of trainings with these settings that no state was published from, oldest first; no running one but ours."""
-    found = _search(store, f"tags.{TRAINING} = '{training_key(params)}'")
+def runs_of_model(store: Store, model_md5: str) -> list[Run]:
+    """The runs published for these weights, oldest first."""
+    return _search(store, f"tags.`{MODEL}` = '{model_md5}'")
+
+
+def unpublished_trainings(store: Store, training: str) -> list[Run]:
+    """Runs of this training that no state was published from, oldest first; no running one but ours."""
     return [
         run
-        for run in found
+        for run in _search(store, f"tags.`{TRAINING}` = '{training}'")
         if STATE not in run.data.tags and (run.info.status != RUNNING or is_this_process(run.data.tags))
     ]
 
 
-def has_settings(run: Run, params: Params) -> bool:
+def carry_over(store: Store) -> None:
+    """Give runs that were published before version 1.0 the tags by which they are found now."""
+    for run in _search(store, f"tags.{FIRST_FORM} LIKE '%'"):
+        models = [store.client.get_logged_model(model_id) for model_id in linked_models(run)]
+        if model_md5 := next((model.tags[MODEL_MD5] for model in models if MODEL_MD5 in model.tags), None):
+            set_tags(store, run, {STATE: state_key(run.data.params, model_md5), MODEL: model_md5})
+            store.client.delete_tag(run.info.run_id, FIRST_FORM)
+
+
+def linked_models(run: Run) -> list[str]:
+    """Identifiers of the models that are noted as a run's output."""
+    return [output.model_id for output in run.outputs.model_outputs] if run.outputs else []
+
+
+def has_settings(run: Run, settings: Mapping[str, Any]) -> bool:
     """Whether a run shows all these settings; MLflow cannot change them, and a training leaves evaluation's open."""
-    return run.data.params == flat_params(params)
+    return canonical(run.data.params) == canonical(settings)
 
 
 def close_dead_runs(store: Store, locked_workspace: str | None = None) -> list[str]:

@@ -15,15 +15,17 @@ from cifar_resnet import layout
 from cifar_resnet.data import load_dataset
 from cifar_resnet.model import ServedModel, load_weights, make_network
 from cifar_resnet.params import Params
-from cifar_resnet.tracking.registry import MODEL_MD5
+from cifar_resnet.tracking.runs import MODEL_MD5
 from cifar_resnet.tracking.store import Store
 
 EXAMPLES = 4  # images in the input example; with one, the exported model would take no other number
 SCORING = Path(__file__).with_name("scoring.py")
 
 
-def log_model(store: Store, run: Run, params: Params, model_md5: str) -> LoggedModel:
+def log_model(store: Store, run: Run, params: Params, model_md5: str, known: LoggedModel | None = None) -> LoggedModel:
     """Log `models/model.pt` in the form in which it is served: raw uint8 images to probabilities, without pickle.
+
+    `known` is the model in MLflow whose files are to be written again.
 
     Raises:
         UserError: the weights or the data set, which knows the classes and colours, are missing.
@@ -34,7 +36,7 @@ def log_model(store: Store, run: Run, params: Params, model_md5: str) -> LoggedM
     inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, *images.shape[1:]))])
     outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, len(dataset.classes)))])
     requirements = [f"torch=={torch.__version__.partition('+')[0]}"]  # a suffix like +cpu is on no index
-    model = store.client.create_logged_model(
+    model = known or store.client.create_logged_model(
         store.experiment_id, name=params.data.dataset, source_run_id=run.info.run_id, tags={MODEL_MD5: model_md5},
         params=run.data.params,
     )  # fmt: skip

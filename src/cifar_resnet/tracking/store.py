@@ -23,6 +23,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from cifar_resnet.errors import UserError
+from cifar_resnet.layout import project_root
 
 # It announces every table it makes, and prints a traceback of each error that it also raises.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
@@ -51,19 +52,11 @@ class Store:
     client: MlflowClient
     experiment: Experiment
     lock: FileLock  # one process of this project at a time publishes
-    mended: str | None  # the former artifact root, if the project was found moved
+    moved_from: str | None  # the former artifact root, if the project was found moved
 
     @property
     def experiment_id(self) -> str:
         return str(self.experiment.experiment_id)
-
-
-def main_project() -> Path:
-    """The project's root: the main one, where a DVC experiment runs in a copy of it."""
-    if root := os.environ.get("DVC_ROOT"):
-        return Path(root).resolve()
-    here = Path.cwd().resolve()
-    return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
 
 
 def tracking_uri() -> str:
@@ -80,7 +73,7 @@ def tracking_uri() -> str:
             f"MLFLOW_TRACKING_URI is {without_password(uri)!r}; allowed: http(s)://HOST:PORT, {SQLITE}FILE, "
             "postgresql://…, mysql://…, mssql://…; unset it for the project's own store"
         )
-    path = main_project() / (uri.removeprefix(SQLITE) if uri else "mlruns/mlflow.db")
+    path = project_root() / (uri.removeprefix(SQLITE) if uri else "mlruns/mlflow.db")
     if {"%", "?"} & set(str(path)):  # SQLAlchemy would read them as parts of a URL
         raise UserError(f"MLflow cannot keep a database at {path}: a % or ? in the path; rename that folder")
     return f"{SQLITE}{path}"
@@ -102,20 +95,21 @@ def without_password(uri: str) -> str:
 
 
 def reason(error: Exception) -> str:
-    """An error in one short line: of a chain of network errors, the innermost."""
-    return without_password(" ".join(str(error).split()).rpartition("Caused by ")[2])[:200]
+    """An error in one short line: of a chain of network errors the innermost, of SQLAlchemy's the database's own."""
+    text = re.sub(r"\(raised as a result of [^)]*\)", "", " ".join(str(error).split()))
+    return without_password(text.rpartition("Caused by ")[2].strip())[:200]
 
 
 def open_store(experiment: str) -> Store:
-    """Connect to the store, making the database and the experiment if need be, and mending moved locations.
+    """Connect to the store, making the database and the experiment if need be, and correcting moved locations.
 
     Raises:
         UserError: the address is wrong, or the experiment was deleted.
         MlflowException, SQLAlchemyError, OSError, sqlite3.Error, ImportError: the store fails; see `store_errors`.
     """
     uri = tracking_uri()
-    folder = main_project() / "mlruns"
-    mended = None
+    folder = project_root() / "mlruns"
+    moved_from = None
     # A server knows where its artifacts are; a database without one keeps them here, for whatever the folder is from
     # which it is used: a queued experiment's is deleted afterwards.
     artifacts = None if uri.startswith("http") else (folder / "artifacts").as_uri()
@@ -124,7 +118,7 @@ def open_store(experiment: str) -> Store:
         folder = path.parent
         artifacts = (folder / "artifacts").as_uri()
         _create_database(path, artifacts)
-        mended = _mend_locations(path, artifacts)
+        moved_from = _correct_locations(path, artifacts)
     _set_global_uri(uri)
     client = MlflowClient(uri)
     folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +127,7 @@ def open_store(experiment: str) -> Store:
         client,
         _find_or_create(client, experiment, artifacts),
         FileLock(folder / "publish.lock", LOCK_SECONDS),
-        mended,
+        moved_from,
     )
 
 
@@ -156,7 +150,7 @@ def _create_database(path: Path, artifacts: str) -> None:
             new.replace(path)
 
 
-def _mend_locations(path: Path, artifacts: str) -> str | None:
+def _correct_locations(path: Path, artifacts: str) -> str | None:
     """If the artifacts beside this database moved with it, correct every location that MLflow keeps as an absolute URI.
 
     Returns:

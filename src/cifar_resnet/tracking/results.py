@@ -3,11 +3,10 @@
 Metrics get these names:
 
     epoch/train_loss, epoch/test_accuracy, epoch/lr, …    one value an epoch (validation_… with held-out images)
-    evaluate/accuracy, evaluate/loss, …                   figures of the finished model on the test set
+    evaluate/accuracy, evaluate/per_class/CLASS, …        figures of the finished model on the test set
     lr_min, lr_max                                        the ends of the cycle, as used
     lr_find/loss, lr_find/smoothed_loss, lr_find/lr       one value a step of the sweep
     lr_find/lr_min, lr_find/suggestion/RULE, …            what the sweep found
-    per_class_accuracy/CLASS                              of the finished model
 
 A prefix is a section of MLflow's charts, and these names put the sections into the order in which they are looked at.
 """
@@ -21,20 +20,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cifar_resnet import layout
+from cifar_resnet.dvc_files import Record, changed_setting, read_lock
 from cifar_resnet.history import EpochMetrics, read_history
-from cifar_resnet.lock import changed_setting, read_lock
-from cifar_resnet.params import Params
-from cifar_resnet.tracking.state import file_md5
-
-OUTPUTS = {  # of the stages that a run shows, in their order
-    "lr_find": (layout.LR_CURVE, layout.LR_FOUND, layout.LR_CURVE_PLOT),
-    "train": (layout.MODEL, layout.HISTORY, layout.TRAIN_METRICS),
-    "evaluate": (
-        layout.TEST_METRICS, layout.PREDICTIONS, layout.CONFUSION, layout.CONFUSION_PLOT, layout.CONFUSED_PAIRS,
-        layout.MISCLASSIFIED, layout.MISCLASSIFIED_PLOT, layout.RELIABILITY_PLOT, layout.LEARNING_CURVES,
-    ),
-    "gradcam_report": (layout.GRADCAM_PAGE, layout.GRADCAM_PLOT),
-}  # fmt: skip
+from cifar_resnet.identity import file_md5
+from cifar_resnet.project import Project
 
 
 class Value(NamedTuple):
@@ -46,17 +35,20 @@ class Value(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Workspace:
-    """Which stages' outputs belong to the settings, and why the others' do not."""
+class Results:
+    """Which stages' outputs belong to the settings, and why the others' do not; of the stages that a run shows."""
 
-    current: frozenset[str]
+    outs: Mapping[str, tuple[str, ...]]  # by stage, in order
     stale: Mapping[str, str]  # stage: reason
     edited: str | None  # a setting that a stage has run with another value of, in words
     data_md5: str | None  # of the data set's folder
 
+    def is_current(self, stage: str) -> bool:
+        return stage in self.outs and stage not in self.stale
+
     def files(self) -> dict[str, Path]:
         """Every report to show, under its path among the run's artifacts."""
-        paths = [path for stage, paths in OUTPUTS.items() if stage in self.current for path in paths]
+        paths = [Path(path) for stage, outs in self.outs.items() if self.is_current(stage) for path in outs]
         return {
             path.relative_to(layout.REPORTS).as_posix(): path
             for path in paths
@@ -66,49 +58,48 @@ class Workspace:
     def values(self) -> list[Value]:
         """Every metric value to show; infinities and NaN, which MLflow cannot chart, are left out."""
         readers = {"lr_find": _sweep_values, "train": _training_values, "evaluate": _test_values}
-        values = [value for stage, read in readers.items() if stage in self.current for value in read()]
+        values = [value for stage, read in readers.items() if self.is_current(stage) for value in read()]
         return [value for value in values if math.isfinite(value.value)]
 
 
-def inspect(params: Params, completed: frozenset[str]) -> Workspace:
+def read_results(project: Project, completed: frozenset[str]) -> Results:
     """Compare the files with `dvc.lock`; `completed` stages have just run in this process, before DVC locks them."""
-    stages = read_lock()
-    differing, edited = {}, None
-    for stage in OUTPUTS:
-        if stage in completed:
-            continue
-        changed = changed_setting(stages.get(stage, {}), params)
-        edited = edited or (changed and f"{stage} ran with {changed}")
-        if reason := changed or _changed_file(stage, stages):
-            differing[stage] = reason
-    data = stages.get("download", {}).get("outs", [])
-    folder = (layout.DATA / params.data.dataset).as_posix()
-    data_md5 = next((out["md5"].removesuffix(".dir") for out in data if out["path"] == folder), None)
-    return Workspace(frozenset(OUTPUTS) - frozenset(differing), differing, edited, data_md5)
+    lock = read_lock()
+    shown = {name: stage.outs for name, stage in project.stages.items() if stage.published}
+    stale, edited = {}, None
+    for name in shown.keys() - completed:
+        changed = changed_setting(lock[name].inputs.settings, project.settings_of(name)) if name in lock else None
+        edited = edited or (changed and f"{name} ran with {changed}")
+        if reason := changed or _changed_file(name, lock, shown):
+            stale[name] = reason
+    folder = (layout.DATA / project.params.data.dataset).as_posix()
+    data_md5 = next(
+        (record.outs[folder].removesuffix(".dir") for record in lock.values() if folder in record.outs), None
+    )
+    return Results(shown, stale, edited, data_md5)
+
+
+def _changed_file(stage: str, lock: Mapping[str, Record], shown: Mapping[str, tuple[str, ...]]) -> str | None:
+    """Why a stage's outputs are not what its inputs on disk lead to; its code is DVC's business alone."""
+    if stage not in lock:
+        return "has not run"
+    made_by = {path: md5 for record in lock.values() for path, md5 in record.outs.items()}
+    in_run = {path for outs in shown.values() for path in outs}
+    for path, md5 in {**lock[stage].inputs.files, **lock[stage].outs}.items():
+        if path in in_run:
+            if not Path(path).is_file():
+                return f"{path} is missing"
+            if file_md5(Path(path)) != md5:
+                return f"{path} has changed"
+        elif made_by.get(path, md5) != md5:  # the data set: 180 MB that need no reading here
+            return f"{path} has changed"
+    return None
 
 
 def epoch_values(epoch: EpochMetrics) -> list[Value]:
     """An epoch's metrics as values at that step."""
     row = epoch.as_row().items()
     return [Value(f"epoch/{name}", epoch.epoch, value) for name, value in row if name != "epoch"]
-
-
-def _changed_file(stage: str, stages: Mapping[str, Any]) -> str | None:
-    """Why a stage's outputs are not what its inputs on disk lead to; its code is DVC's business alone."""
-    if stage not in stages:
-        return "has not run"
-    made_by = {out["path"]: out["md5"] for entry in stages.values() for out in entry.get("outs", [])}
-    shown = {path.as_posix() for paths in OUTPUTS.values() for path in paths}
-    for file in (*stages[stage].get("deps", []), *stages[stage]["outs"]):
-        path = file["path"]
-        if path in shown:
-            if not Path(path).is_file():
-                return f"{path} is missing"
-            if file_md5(Path(path)) != file["md5"]:
-                return f"{path} has changed"
-        elif path in made_by and made_by[path] != file["md5"]:  # the data set: 180 MB that need no reading here
-            return f"{path} has changed"
-    return None
 
 
 def _sweep_values() -> Iterator[Value]:
@@ -134,7 +125,8 @@ def _training_values() -> Iterator[Value]:
 def _test_values() -> Iterator[Value]:
     for name, value in test_metrics().items():
         if isinstance(value, dict):
-            yield from (Value(f"{name}/{part}", 0, number) for part, number in value.items())
+            group = name.removesuffix("_accuracy")
+            yield from (Value(f"evaluate/{group}/{part}", 0, number) for part, number in value.items())
         else:
             yield Value(f"evaluate/{name}", 0, value)
 

@@ -10,15 +10,22 @@ from uuid import uuid4
 
 import psutil  # type: ignore[import-untyped]
 
-from cifar_resnet.layout import CHECKPOINTS
+from cifar_resnet.dvc_files import LOCK, flat, read_yaml
+from cifar_resnet.errors import UserError
+from cifar_resnet.layout import CHECKPOINTS, PARAMS
+from cifar_resnet.project import Project
 
-INPUTS = ("params.yaml", "dvc.yaml", "src", "pipeline")  # what a result depends on, and Git tracks
+CODE = ("dvc.yaml", "src", "pipeline")
 COMMIT = "mlflow.source.git.commit"  # MLflow's own name, which its UI shows
-DIRTY = "git_dirty"
+DIRTY = "git_dirty"  # whether the code was not that of the commit
+CHANGED = "changed_settings"  # those that were not as in the commit
+RECONSTRUCTED = "reconstructed"  # made from dvc.lock and the files, not by the stages as they ran
+RECORDED = "recorded_in_commit"  # whose dvc.lock has these results
 EXPERIMENT = "dvc_experiment"
 BASELINE = "dvc_baseline"
-HOST, PID, PID_STARTED = "host", "pid", "pid_started"
-WORKSPACE = "workspace"
+HOST, PID, PID_STARTED = "host", "mlflow.pipeline.pid", "mlflow.pipeline.pid_started"
+WORKSPACE = "mlflow.pipeline.workspace"
+MAX_TAG_CHARACTERS = 5000  # MLflow's limit
 
 
 def git(*arguments: str) -> str | None:
@@ -30,16 +37,58 @@ def git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def code_tags() -> dict[str, str]:
-    """The commit, whether code or settings differ from it, and the DVC experiment that runs, if one does."""
+def code_tags(project: Project) -> dict[str, str]:
+    """The commit, how code and settings differ from it, and the DVC experiment that runs, if one does."""
     tags = {}
     if commit := git("rev-parse", "--verify", "HEAD"):
-        as_committed = git("status", "--porcelain", "--", *INPUTS) == "" and git("ls-files", "--", INPUTS[0])
-        tags = {COMMIT: commit, DIRTY: "false" if as_committed else "true"}
+        changed = changed_settings(project, commit)
+        tags = {
+            COMMIT: commit,
+            DIRTY: "false" if _status(*CODE) == "" else "true",
+            CHANGED: ", ".join(changed)[:MAX_TAG_CHARACTERS],
+        }
     for tag, variable in ((EXPERIMENT, "DVC_EXP_NAME"), (BASELINE, "DVC_EXP_BASELINE_REV")):
         if value := os.environ.get(variable):
             tags[tag] = value
     return tags
+
+
+def recording_commit() -> tuple[str, int] | None:
+    """The commit that recorded this dvc.lock, and when in ms since 1970; None if none did."""
+    if _status(LOCK.name) == "" and (found := git("log", "-1", "--format=%H %ct", "--", LOCK.name)):
+        commit, seconds = found.split()
+        return commit, 1000 * int(seconds)
+    return None
+
+
+def reconstruction_tags() -> tuple[dict[str, str], int]:
+    """For results whose making nobody saw: what Git and dvc.lock know of it, and of when it was, in ms since 1970."""
+    tags = {RECONSTRUCTED: "true"}
+    if found := recording_commit():
+        return tags | {COMMIT: found[0]}, found[1]
+    return tags, int(1000 * LOCK.stat().st_mtime)
+
+
+def changed_settings(project: Project, commit: str) -> list[str]:
+    """The tracked settings that a commit has other values of, as NAME=VALUE."""
+    try:
+        committed = flat(read_yaml(_show(commit, PARAMS.name) or "{}", PARAMS.name))
+    except (AttributeError, UserError):  # what was committed is no params.yaml
+        committed = {}
+    return [f"{name}={value}" for name, value in project.tracked.items() if committed.get(name) != value]
+
+
+def _status(*paths: str) -> str | None:
+    """Git's list of changes and new files; in a folder that Git ignores, such as the demo's, against the project."""
+    if git("ls-files", "--", PARAMS.name):
+        return git("status", "--porcelain", "--", *paths)
+    top = ("--no-optional-locks", "--git-dir", git("rev-parse", "--absolute-git-dir") or "", "--work-tree", ".")
+    return git(*top, "status", "--porcelain", "--", *paths)
+
+
+def _show(commit: str, file: str) -> str | None:
+    """A committed file; in a folder that Git ignores, that of the project."""
+    return git("show", f"{commit}:./{file}") or git("show", f"{commit}:{file}")
 
 
 def machine_tags(device: str) -> dict[str, str]:

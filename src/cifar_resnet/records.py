@@ -1,0 +1,106 @@
+"""Keeping `dvc.lock` true: DVC hashes a stage's inputs after the stage, when they may be others than those it read.
+
+So a stage compares its inputs at its end with those at its start, and fails if they differ. What changes in the moment
+between that comparison and DVC's own is found by the next stage or `pipeline.sync`, through the receipt that a
+stage leaves: a record in `dvc.lock` that contradicts the receipt is removed, and from DVC's run cache, too.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from cifar_resnet.dvc_files import LOCK, Inputs, Stage, read_lock
+from cifar_resnet.errors import UserError
+from cifar_resnet.files import replacing, write_json
+from cifar_resnet.identity import path_md5
+from cifar_resnet.layout import CHECKPOINTS
+from cifar_resnet.project import read_project
+
+RECEIPTS = CHECKPOINTS / "receipts"
+
+
+def require_older(inputs: Inputs, started_ns: int) -> None:
+    """Make sure that the code on disk is the code that this process runs, which has imported it since `started_ns`.
+
+    Raises:
+        UserError: a module was changed meanwhile.
+    """
+    for path in inputs.files:
+        stat = Path(path).stat()
+        if path.endswith(".py") and max(stat.st_mtime_ns, stat.st_ctime_ns) > started_ns:
+            raise UserError(f"{path} was changed while this process started: start it again")
+
+
+def changed_since(stage: str, before: Inputs) -> str | None:
+    """What is different now from what the stage read, in words."""
+    try:
+        return before.difference(read_project().inputs(stage))
+    except UserError as error:  # params.yaml is being edited
+        return str(error)
+
+
+def require_unchanged(stage: str, before: Inputs) -> None:
+    """Make sure that DVC will record what the stage ran with.
+
+    Raises:
+        UserError: an input has changed.
+    """
+    if change := changed_since(stage, before):
+        raise UserError(
+            f"changed while {stage} ran: {change}. DVC would record that for results made without it, so {stage} ends "
+            f"as failed. Undo the change, and `dvc repro` continues from the last checkpoint; or keep it, and `dvc "
+            f"repro` runs {stage} with it. (`dvc exp run --temp` works in a copy, beside which all may be edited.)"
+        )
+
+
+def write_receipt(stage: Stage, inputs: Inputs) -> None:
+    """Note what the stage ran with and made, and what `dvc.lock` says of it before DVC records that."""
+    outs = {path: path_md5(Path(path)) for path in stage.outs if Path(path).exists()}
+    recorded = read_lock().get(stage.name)
+    receipt = {"inputs": asdict(inputs), "outs": outs, "recorded_before": asdict(recorded) if recorded else None}
+    write_json(RECEIPTS / f"{stage.name}.json", receipt)
+
+
+def remove_false_records() -> list[str]:
+    """Check what DVC has recorded since the last call against the receipts; returns what was removed, in words."""
+    removed = []
+    for path in sorted(RECEIPTS.glob("*.json")):
+        receipt = json.loads(path.read_text(encoding="utf-8"))
+        path.unlink()
+        true = Inputs(**receipt["inputs"])
+        recorded = read_lock().get(path.stem)
+        is_of_this = recorded and asdict(recorded) != receipt["recorded_before"] and recorded.outs == receipt["outs"]
+        if recorded and is_of_this and (change := true.difference(recorded.inputs)):
+            _remove(path.stem)
+            removed.append(f"removed from {LOCK}: {path.stem}, recorded with what was changed after it ran ({change})")
+    return removed
+
+
+def require_true_records() -> None:
+    """Stop a stage that would go on from a false record.
+
+    Raises:
+        UserError: a record was false; it is removed.
+    """
+    if removed := remove_false_records():
+        raise UserError("\n".join(f"{line}: run `dvc repro` again" for line in removed))
+
+
+def _remove(stage: str) -> None:
+    """Remove a stage's record from `dvc.lock`, and from DVC's run cache, where it would be found again."""
+    yaml = YAML()
+    content = yaml.load(LOCK)
+    false = content["stages"].pop(stage)
+    with replacing(LOCK) as new:
+        yaml.dump(content, new)
+    from dvc.repo import Repo  # type: ignore[import-untyped]  # 1 s, in this rare case only
+
+    for file in Path(Repo().stage_cache.cache_dir).glob("*/*/*"):
+        try:
+            cached = YAML(typ="safe", pure=True).load(file)
+        except ValueError:
+            continue
+        if isinstance(cached, dict) and all(cached.get(kind) == false.get(kind) for kind in ("cmd", "params", "deps")):
+            file.unlink()
