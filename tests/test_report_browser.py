@@ -3,6 +3,7 @@
 import inspect
 import io
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from evaluated_digits import write_project
+from matplotlib.colors import to_rgb
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from test_report import HOSTILE, make_report
@@ -18,6 +20,8 @@ from test_report import HOSTILE, make_report
 from cifar_resnet import layout
 from cifar_resnet.data import load_dataset
 from cifar_resnet.evaluation import Evaluation
+from cifar_resnet.plots.evaluation import matrix_shares
+from cifar_resnet.plots.palette import PALETTE
 from cifar_resnet.plots.style import short
 from cifar_resnet.report import read_predictions
 from pipeline import gradcam_report
@@ -314,6 +318,33 @@ def test_without_scripts_nothing_is_offered_that_does_not_work(browser: Browser,
         assert {link.get_attribute("href") for link in page.locator("a[href]:visible").all()} == sections
         assert page.locator(".mistake:visible").count() == len(project.evaluation.misclassified)
         assert page.get_by_text("Choose a count").is_hidden()
+
+
+@pytest.mark.skipif(
+    shutil.which("pdftoppm") is None, reason="there is no `pdftoppm` (poppler-utils) to look at the PDF"
+)
+def test_a_printed_page_keeps_its_colours_and_pictures_and_has_no_buttons(page: Page, tmp_path: Path) -> None:
+    report = make_report(tuple("abcd"), 12)
+    file = tmp_path / "printed.html"
+    file.write_text(report.render(), encoding="utf-8")
+    page.emulate_media(color_scheme="dark")
+    page.goto(file.as_uri() + "#true=b")
+    page.pdf(path=tmp_path / "printed.pdf", format="A4")  # as people print: without backgrounds
+    subprocess.run(["pdftoppm", "-r", "96", "-png", "printed.pdf", "sheet"], cwd=tmp_path, check=True)
+    sheets = [np.asarray(Image.open(sheet).convert("RGB")).astype(int) for sheet in sorted(tmp_path.glob("sheet*.png"))]
+    pixels = np.concatenate([sheet.reshape(-1, 3) for sheet in sheets])
+    assert (pixels == 255).all(axis=1).mean() > 0.5, "a dark theme is printed on white paper"
+    assert matrix_shares(report.evaluation.confusion).max() == pytest.approx(0.7)
+    for colour in ("right", "wrong"):
+        tint = 0.7 * np.array(to_rgb(PALETTE[colour].light)) * 255 + 0.3 * 255
+        assert (abs(pixels - tint).max(axis=1) < 24).sum() > 500, f"the matrix has no cells in the colour of {colour}"
+    gallery = pixels.reshape(-1, 3)[len(sheets[0].reshape(-1, 3)) :]
+    assert (gallery.max(axis=1) - gallery.min(axis=1) > 100).sum() > 64 * 64, "images and heat are coloured"
+
+    words = subprocess.run(["pdftotext", "printed.pdf", "-"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert not {"Dark", "Light", "Show all"} & set(words.stdout.splitlines())
+    assert "Choose a count" not in words.stdout
+    assert f"{int(report.evaluation.mistakes[1].sum())} mistakes" in words.stdout
 
 
 def test_every_picture_and_control_has_a_name(report: Page) -> None:

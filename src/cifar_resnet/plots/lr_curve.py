@@ -7,26 +7,26 @@ import numpy as np
 from cifar_resnet.lr_range import FoundRates, LRSweep
 from cifar_resnet.plots.style import QUIET, RATE, TRAIN, figure
 
+MARKERS = "os^vDPX"  # at least as many as rules
+
 
 def plot_lr_curve(sweep: LRSweep, found: FoundRates, path: Path) -> None:
     """Loss over learning rate, with every rule's suggestion and the two rates chosen."""
-    with figure(path, 8, 4.5) as drawing:
+    with figure(path, 9.5, 4.5) as drawing:
         axes = drawing.subplots()
         axes.plot(sweep.lrs, sweep.losses, color=QUIET, alpha=0.35, linewidth=1, label="loss of each batch")
         axes.plot(sweep.lrs, sweep.smoothed, color=TRAIN, label="smoothed")
-        for number, (lr, rules) in enumerate(sorted(_rules_by_rate(found).items())):
-            loss = float(np.interp(np.log(lr), np.log(sweep.lrs), sweep.smoothed))
-            # In turn to the right above and to the left below, so that neighbours do not cover each other.
-            offset, side = ((6, 5), "left") if number % 2 else ((-6, -13), "right")
-            axes.plot(lr, loss, "o", color=QUIET, markersize=5)
-            axes.annotate(", ".join(rules), (lr, loss), xytext=offset, textcoords="offset points", ha=side,
-                          fontsize=9, color=QUIET)  # fmt: skip
         for name, lr, line in (("lr_min", found.lr_min, ":"), ("lr_max", found.lr_max, "--")):
             axes.axvline(lr, color=RATE, linestyle=line, label=f"{name} = {lr:.3g}")
+        # Named in the legend: a name beside its point covers lines or other names.
+        for (lr, rules), marker in zip(sorted(_rules_by_rate(found).items()), MARKERS, strict=False):
+            loss = float(np.interp(np.log(lr), np.log(sweep.lrs), sweep.smoothed))
+            axes.plot(lr, loss, marker, color=QUIET, markersize=8, markeredgecolor="white",
+                      label="\n".join(f"{rule}: {lr:.3g}" for rule in rules), zorder=3)  # fmt: skip
         low, high = min(sweep.smoothed), max(sweep.smoothed)
         axes.set(xscale="log", xlabel="learning rate", ylabel="training loss", title="Learning-rate range test",
                  ylim=(low - 0.25 * (high - low), high + 0.35 * (high - low)))  # fmt: skip
-        axes.legend(loc="lower left")
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _rules_by_rate(found: FoundRates) -> dict[float, list[str]]:

@@ -78,7 +78,7 @@ def draw_class_accuracy(evaluation: Evaluation, drawing: Figure) -> None:
     order = np.argsort(accuracy, kind="stable")[:NUM_BARS]
     axes = drawing.subplots()
     axes.grid(visible=False, axis="y")
-    bars = axes.barh(range(len(order)), accuracy[order], color=RIGHT, height=0.65)
+    bars = axes.barh(range(len(order)), accuracy[order], color=RIGHT, height=min(0.65, 0.1 * len(order)))
     axes.bar_label(bars, [percent(value) for value in accuracy[order]], padding=4)
     axes.set_yticks(range(len(order)), [short(evaluation.classes[number]) for number in order])
     few = len(order) == len(accuracy)
