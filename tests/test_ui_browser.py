@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from finished_pipeline import STAGES
+from finished_pipeline import ALL
 from playwright.sync_api import expect, sync_playwright
 from test_tracking_server import free_port, wait_for
 
-from cifar_resnet.params import Params
+from cifar_resnet.project import read_project
 from cifar_resnet.tracking import publish
 
 CHROMIUM = shutil.which("chromium")
@@ -29,10 +29,8 @@ ARGUMENTS = [
 PROJECT = Path(__file__).resolve().parent.parent
 
 
-def test_the_ui_opens_at_the_runs_and_shows_their_pictures(
-    project: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    publication = publish(tiny_params, frozenset(STAGES))
+def test_the_ui_opens_at_the_runs_and_shows_their_pictures(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publication = publish(read_project(), ALL)
     assert publication.run_name
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
     port = free_port()

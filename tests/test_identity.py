@@ -1,0 +1,53 @@
+"""What identifies trainings and states, and what does not change it."""
+
+import pytest
+
+from cifar_resnet.dvc_files import Inputs, flat, parse_stages, select
+from cifar_resnet.identity import canonical, state_key, training_key
+
+SETTINGS = {"train.epochs": 5, "train.lr_max": "find"}
+INPUTS = Inputs(SETTINGS, {"src/cifar_resnet/training.py": "a" * 32})
+
+
+def test_equal_values_identify_alike_however_they_are_written() -> None:
+    texts = {name: str(value) for name, value in SETTINGS.items()}  # as MLflow keeps them
+    assert state_key(texts, "md5") == state_key(SETTINGS | {"train.epochs": 5.0}, "md5") == state_key(SETTINGS, "md5")
+    assert canonical({"flip": True, "rate": 5e-4}) == {"flip": "True", "rate": "0.0005"}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Inputs(SETTINGS | {"train.epochs": 6}, INPUTS.files),
+        Inputs(SETTINGS | {"train.new": 0}, INPUTS.files),
+        Inputs(SETTINGS, {"src/cifar_resnet/training.py": "b" * 32}),
+    ],
+)
+def test_another_setting_or_other_code_is_another_training(other: Inputs) -> None:
+    assert training_key(other) != training_key(INPUTS)
+
+
+def test_a_section_and_a_setting_of_it_are_selected_flat_and_what_is_missing_is_left_out() -> None:
+    settings = {"train": {"epochs": 5, "seed": 0}, "data": {"dataset": "digits", "sources": []}}
+    assert select(settings, ["train", "data.dataset", "model"]) == {
+        "train.epochs": 5,
+        "train.seed": 0,
+        "data.dataset": "digits",
+    }
+    assert flat({"a": {"b": {"c": 1}}}) == {"a.b.c": 1}
+
+
+def test_stages_are_read_with_their_options_and_settings_filled_in() -> None:
+    text = """
+stages:
+  train:
+    cmd: python -m pipeline.train
+    meta: {mlflow: true}
+    params: [train]
+    deps: ["data/${data.dataset}"]
+    outs: [models/model.pt]
+    metrics: [reports/metrics.json: {cache: false}]
+"""
+    stage = parse_stages(text, {"data": {"dataset": "digits"}})["train"]
+    assert (stage.deps, stage.outs) == (("data/digits",), ("models/model.pt", "reports/metrics.json"))
+    assert stage.published

@@ -1,0 +1,98 @@
+"""Edits while stages run, and linked caches: `dvc.lock`, DVC's caches and MLflow stay true. With real DVC."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import overlay
+from finished_pipeline import run
+from real_repro import LOCK, all_runs, dvc, executed, start_repro, wait_for
+
+from cifar_resnet import layout
+from cifar_resnet.dvc_files import Inputs, read_lock
+from cifar_resnet.history import read_history
+from cifar_resnet.identity import path_md5
+from cifar_resnet.project import read_project
+from cifar_resnet.records import remove_false_records, require_older, write_receipt
+
+pytestmark = pytest.mark.xdist_group("records")
+
+
+def change(**sections: dict[str, object]) -> None:
+    overlay(layout.PARAMS, sections, layout.PARAMS)
+
+
+def test_settings_edited_while_a_training_runs_are_not_recorded_for_it(workspace: Path) -> None:
+    change(train={"epochs": 3}, runtime={"checkpoint_steps": 1})
+    log = workspace.with_name("log")
+    repro = start_repro(log)
+    wait_for(lambda: list(workspace.glob("checkpoints/*/state.pt")))
+    change(train={"epochs": 2})
+    assert repro.wait() != 0
+    assert "error: changed while train ran: train.epochs 3, params.yaml has 2" in log.read_text()
+    assert "train" not in read_lock()
+    assert all("state" not in name for found in all_runs(workspace) for name in found.data.tags)
+
+    change(train={"epochs": 3})
+    assert "continuing from the checkpoint after 3 epochs and 0 steps" in dvc("repro")
+    assert len(read_history(layout.HISTORY)) == 3
+    change(train={"epochs": 2})
+    assert "train" in executed(dvc("repro"))
+    assert len(read_history(layout.HISTORY)) == read_lock()["train"].inputs.settings["train.epochs"] == 2
+
+
+@pytest.mark.parametrize("link", ["symlink", "hardlink"])
+def test_a_stage_called_directly_never_writes_into_a_linked_cache(workspace: Path, link: str) -> None:
+    run("dvc", "config", "cache.type", link, cwd=workspace)
+    dvc("repro", "train")
+    cached = sorted(path for path in Path(".dvc/cache/files/md5").rglob("*") if path.is_file())
+    before = {path: path_md5(path) for path in cached}
+    change(train={"seed": 5})
+    for stage in ("download", "lr_find", "train"):
+        run("python", "-m", f"pipeline.{stage}", cwd=workspace)
+    for path, md5 in before.items():
+        assert path_md5(path) == md5, path
+
+
+def test_a_record_made_from_an_edit_after_the_end_of_a_stage_is_removed_with_its_cached_copy(workspace: Path) -> None:
+    dvc("repro", "download")
+    before = LOCK.read_bytes()
+    LOCK.unlink()  # as it was when the stage ended
+    write_receipt(read_project().stages["download"], read_project().inputs("download"))
+    change(data={"split_seed": 7})
+    LOCK.write_bytes(before.replace(b"data.split_seed: 0", b"data.split_seed: 7"))
+    (removed,) = remove_false_records()
+    assert "download" in removed
+    assert "data.split_seed 0, params.yaml has 7" in removed
+    assert "download" not in read_lock()
+    assert remove_false_records() == []
+
+
+def test_a_true_record_stays(workspace: Path) -> None:
+    dvc("repro", "download")
+    assert json.loads(Path("checkpoints/receipts/download.json").read_text())["recorded_before"] is None
+    assert remove_false_records() == []
+    assert "download" in read_lock()
+
+
+def test_the_inputs_on_disk_are_those_that_dvc_records(workspace: Path) -> None:
+    dvc("repro", "lr_find")
+    for stage in ("download", "lr_find"):
+        assert read_lock()[stage].inputs.difference(read_project().inputs(stage)) is None
+
+
+def test_code_that_changed_while_a_process_started_is_refused(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text("")
+    require_older(Inputs({}, {str(module): ""}), started_ns=module.stat().st_ctime_ns)
+    with pytest.raises(Exception, match=r"module\.py was changed while this process started"):
+        require_older(Inputs({}, {str(module): ""}), started_ns=module.stat().st_ctime_ns - 1)
+
+
+def test_sync_publishes_no_setting_that_no_stage_has_run_with(workspace: Path) -> None:
+    dvc("repro")
+    before = len(all_runs(workspace))
+    text = Path("dvc.yaml").read_text()
+    Path("dvc.yaml").write_text(text.replace("      - evaluate\n", "      - evaluate\n      - runtime.workers\n"))
+    assert "evaluate ran with runtime.workers not set" in run("python", "-m", "pipeline.sync", cwd=workspace)
+    assert len(all_runs(workspace)) == before
