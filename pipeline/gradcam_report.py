@@ -1,4 +1,4 @@
-"""Stage `gradcam_report`: the mistakes beside what the network looked at, as a page and as a picture."""
+"""Stage `gradcam_report`: the mistakes beside what the network looked at, as a page and a picture; the model card."""
 
 import hashlib
 import json
@@ -11,6 +11,7 @@ from cifar_resnet.files import write_text
 from cifar_resnet.gradcam import activation_maps, map_size_px, overlay
 from cifar_resnet.history import read_history
 from cifar_resnet.model import load_weights, make_network
+from cifar_resnet.model_card import render_model_card
 from cifar_resnet.params import (
     AugmentParams,
     ComputeParams,
@@ -34,7 +35,7 @@ def run(
     gradcam: GradCAMParams,
     compute: ComputeParams,
 ) -> None:
-    """Explain the most confident mistakes in `index.html` and `gradcam.png`."""
+    """Explain the mistakes in `index.html` and `gradcam.png`, and describe the model in `model_card.md`."""
     resolved = prepare_compute(compute)
     dataset = load_dataset(layout.DATA / data.dataset)
     net = resolved.place(load_weights(make_network(dataset, model), layout.MODEL))
@@ -69,6 +70,8 @@ def run(
         for_true=for_true,
     )
     write_text(layout.GRADCAM_PAGE, report.render())
+    num_train_images = len(dataset.train_labels) - data.validation_images
+    write_text(layout.MODEL_CARD, render_model_card(report, num_train_images))
     print(f"{len(shown)} of {len(evaluation.misclassified)} mistakes explained in {layout.GRADCAM_PAGE}")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evaluated_digits import write_project
+from markdown_it import MarkdownIt
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
@@ -21,6 +22,7 @@ from cifar_resnet import layout
 from cifar_resnet.data import Images, load_dataset
 from cifar_resnet.evaluation import Evaluation
 from cifar_resnet.history import EpochMetrics
+from cifar_resnet.model_card import render_model_card
 from cifar_resnet.params import Params
 from cifar_resnet.report import Report, read_predictions
 from pipeline import gradcam_report
@@ -77,6 +79,7 @@ def make_report(classes: tuple[str, ...], num_mistakes: int, num_shown: int | No
         metrics=evaluation.metrics(15),
         history=[EpochMetrics(n, 0.1, 2 / n, 1 - 1 / n, 2.2 / n, 1 - 1.1 / n, "test") for n in (2, 3, 4)],
         settings={
+            "data": {"dataset": "cifar10", "validation_images": 0},
             "model": {"width": 64},
             "train": {"epochs": 3, "lr_max": "0.4"},
             "gradcam": {"method": "layercam", "layer": "layer2"},
@@ -166,7 +169,7 @@ def test_the_stage_makes_page_and_picture_and_repeats_bit_for_bit(
     digests = []
     for _ in range(2):
         run_stage()
-        outputs = (layout.GRADCAM_PAGE, layout.GRADCAM_PLOT)
+        outputs = (layout.GRADCAM_PAGE, layout.GRADCAM_PLOT, layout.MODEL_CARD)
         digests.append([hashlib.sha256(path.read_bytes()).hexdigest() for path in outputs])
     assert digests[0] == digests[1]
 
@@ -204,3 +207,24 @@ def test_the_wrong_predictions_come_worst_first() -> None:
     worst = sorted(range(40), key=lambda index: -report.evaluation.confidence[index])
     assert shown == worst
     assert replace(report, images=report.images[:3]).render().count("data-index=") == 3
+
+
+def test_the_model_card_has_the_results_with_their_intervals_and_the_confusions() -> None:
+    report = make_report(("cat", "dog", "frog"), 40)
+    card = render_model_card(report, num_train_images=1234)
+    assert "| accuracy | 55.56% | 45.27% to 65.38% |" in card, "50 of 90"
+    row, column = np.unravel_index(report.evaluation.mistakes.argmax(), (3, 3))
+    names, count = report.evaluation.classes, report.evaluation.mistakes.max()
+    assert f"{names[row]} is taken for {names[column]}: {count} images" in card
+    assert "Trained on 1,234 images" in card
+    assert "| train.lr\\_max | 0.4 |" in card
+    assert card == render_model_card(report, num_train_images=1234)
+
+
+def test_class_names_cannot_become_markdown_or_markup() -> None:
+    names = (*HOSTILE, "[x](https://example.org)", "a | b", "*b*", "![](x)", "two\n\n# lines")
+    card = MarkdownIt("gfm-like", {"linkify": False}).render(render_model_card(make_report(names, 60), 1000))
+    page = Page(card)
+    assert set(page.elements) <= {"h1", "h2", "p", "table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
+    for name in names:
+        assert " ".join(name.split()) in page.words

@@ -52,7 +52,7 @@ class Report:
                 mistakes=list(self._mistakes()),
                 matrix=_matrix(evaluation),
                 confused=_confused(evaluation),
-                pairs=_confused_pairs(evaluation),
+                pairs=confused_pairs(evaluation),
                 charts=self._charts(),
                 sheets=self._sheets(),
                 settings=self.settings,
@@ -140,7 +140,7 @@ def _confused(evaluation: Evaluation) -> list[tuple[str, str, int]]:
     ]
 
 
-def _confused_pairs(evaluation: Evaluation) -> list[dict[str, Any]]:
+def confused_pairs(evaluation: Evaluation) -> list[dict[str, Any]]:
     """The most frequent mistakes; `length` in 0..1 compares them with the first."""
     confusion, mistakes = evaluation.confusion, evaluation.mistakes
     order = np.argsort(-mistakes, axis=None, kind="stable")[:NUM_PAIRS]
