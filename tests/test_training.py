@@ -78,6 +78,20 @@ def test_two_seeded_steps_give_these_losses(start: Callable, train: Callable) ->
     assert [metrics.lr for metrics in history] == pytest.approx([0.02, 0.008])  # the second steps of the epochs
 
 
+def test_the_last_epoch_is_measured_in_full_precision_as_the_model_is_evaluated(
+    start: Callable, digits: Dataset, compute: Compute, tiny_params: Params
+) -> None:
+    half = replace(compute, precision=torch.bfloat16)
+    data, state = make_training_data(digits, tiny_params.data, tiny_params.augment), start()
+    measured, exact, rounded = [], [], []
+    for metrics in fit(state, data, tiny_params.train, RATES, half, 0, lambda loss, num_steps: None):
+        measured.append(metrics.held_out_loss)
+        exact.append(evaluate_held_out(state.model, data, compute)[0] / 50)
+        rounded.append(evaluate_held_out(state.model, data, half)[0] / 50)
+    assert measured == [rounded[0], exact[1]]
+    assert exact[1] != rounded[1], "else nothing was tested"
+
+
 def images_and_labels(digits: Dataset) -> tuple[Tensor, Tensor]:
     return torch.tensor(digits.train_images[:8]), torch.tensor(digits.train_labels[:8])
 

@@ -1,7 +1,7 @@
 """The training loop: SGD with Nesterov momentum on a one-cycle schedule."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -167,7 +167,9 @@ def fit(
             loss = train_step(state, forward, images, labels, lr, batch_size, train.label_smoothing, compute)
             state.step += 1
             after_step(loss, len(batches))
-        yield _finish_epoch(state, data, lr, compute)
+        # The last epoch is measured in full precision, as stage `evaluate` measures: one model has one accuracy.
+        is_last = state.epoch + 1 == train.epochs
+        yield _finish_epoch(state, data, lr, replace(compute, precision=torch.float32) if is_last else compute)
 
 
 def _finish_epoch(state: TrainingState, data: TrainingData, lr: float, compute: Compute) -> EpochMetrics:
