@@ -64,7 +64,15 @@ def workspace(tiny_params_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("pipeline", "src", "recipes"):
         shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / ".dvc").mkdir()
-    for name in ("dvc.yaml", ".gitattributes", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
+    for name in (
+        "dvc.yaml",
+        ".gitattributes",
+        ".gitignore",
+        ".dvcignore",
+        ".dvc/config",
+        ".dvc/plots.html",
+        ".dvc/.gitignore",
+    ):
         shutil.copy(PROJECT / name, folder / name)
     (folder / "mlruns").mkdir()
     monkeypatch.chdir(folder)

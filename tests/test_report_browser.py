@@ -5,12 +5,16 @@ import io
 import shutil
 import subprocess
 from collections.abc import Iterator
+from configparser import ConfigParser
 from contextlib import chdir
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import PROJECT
+from dvc_render.html import HTML
+from dvc_render.vega import VegaRenderer
 from evaluated_digits import write_project
 from matplotlib.colors import to_rgb
 from PIL import Image
@@ -380,3 +384,20 @@ def test_a_page_of_2000_images_opens_and_filters_quickly(page: Page, tmp_path: P
     )
     assert page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd") < 5000  # 0.5 s on an idle core
     assert seconds < 2  # 0.1 s on an idle core
+
+
+@pytest.mark.parametrize("vega", ["", "window.vegaEmbed = () => {}"])
+def test_the_page_of_dvc_plots_says_why_charts_are_missing_without_a_network(
+    browser: Browser, tmp_path: Path, vega: str
+) -> None:
+    config = ConfigParser()
+    config.read(PROJECT / ".dvc" / "config")
+    template = (PROJECT / ".dvc" / config["plots"]["html_template"]).read_text(encoding="utf-8")
+    document = HTML(template).with_scripts(f"<script>{vega}</script>{VegaRenderer.SCRIPTS}").with_element("a plot")
+    (tmp_path / "index.html").write_text(document.embed(), encoding="utf-8")
+    with browser.new_context() as context:
+        context.route("https://**", lambda route: route.abort())
+        page = context.new_page()
+        page.goto((tmp_path / "index.html").as_uri())
+        expect(page.get_by_text("a plot")).to_be_visible()
+        expect(page.get_by_text("could not be reached")).to_be_visible(visible=not vega)
