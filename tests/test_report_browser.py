@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from configparser import ConfigParser
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,12 +88,12 @@ def shown(page: Page) -> list[int]:
     return numbers
 
 
-def pixels(tile: Locator) -> np.ndarray:
-    """What a tile looks like on the screen (96, 96, 3)."""
+def pixels(tile: Locator, side: int = 96) -> np.ndarray:
+    """What a tile looks like on the screen (side, side, 3)."""
     tile.scroll_into_view_if_needed()
     box = tile.bounding_box()
     assert box
-    clip = {"x": round(box["x"]), "y": round(box["y"]), "width": 96, "height": 96}
+    clip = {"x": round(box["x"]), "y": round(box["y"]), "width": side, "height": side}
     return np.asarray(Image.open(io.BytesIO(tile.page.screenshot(clip=clip))).convert("RGB"))
 
 
@@ -349,6 +350,36 @@ def test_a_printed_page_keeps_its_colours_and_pictures_and_has_no_buttons(page: 
     assert not {"Dark", "Light", "Show all"} & set(words.stdout.splitlines())
     assert "Choose a count" not in words.stdout
     assert f"{int(report.evaluation.mistakes[1].sum())} mistakes" in words.stdout
+
+
+@pytest.mark.parametrize("num_classes", [2, 100, 200])
+def test_any_number_of_classes_with_long_names_fits_a_phone(page: Page, tmp_path: Path, num_classes: int) -> None:
+    classes = tuple(
+        f"a class name of forty characters, no. {number:02d}"[:40] + str(number) for number in range(num_classes)
+    )
+    file = tmp_path / "classes.html"
+    file.write_text(make_report(classes, 300).render(), encoding="utf-8")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(file.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator(".matrix td").count() <= 31 * 30 + 1
+    too_small = """all => all.filter(one => one.offsetParent && !one.closest(".skip"))
+        .map(one => one.getBoundingClientRect()).filter(box => Math.min(box.width, box.height) < 36).length"""
+    assert page.locator("a[href]:not(.skip), button, select").evaluate_all(too_small) == 0
+
+
+@pytest.mark.parametrize("size_px", [64, 96])
+def test_images_of_any_size_stand_whole_in_their_tiles(page: Page, tmp_path: Path, size_px: int) -> None:
+    report = make_report(("cat", "dog", "frog"), 5)
+    larger = {name: getattr(report, name).repeat(size_px // 32, axis=1).repeat(size_px // 32, axis=2)
+              for name in ("images", "for_predicted", "for_true")}  # fmt: skip
+    file = tmp_path / "large.html"
+    file.write_text(replace(report, **larger).render(), encoding="utf-8")
+    page.goto(file.as_uri())
+    side = {64: 128, 96: 96}[size_px]
+    tile = page.locator(f".mistake[data-index='{report.evaluation.worst_of_each_cell(5)[3]}'] .tile").first
+    exact = report.images[3].repeat(side // 32, axis=0).repeat(side // 32, axis=1)
+    np.testing.assert_array_equal(pixels(tile, side)[4:-4, 4:-4], exact[4:-4, 4:-4])
 
 
 def test_every_picture_and_control_has_a_name(report: Page) -> None:
