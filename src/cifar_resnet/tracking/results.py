@@ -67,7 +67,7 @@ def read_results(project: Project, completed: frozenset[str]) -> Results:
     lock = read_lock()
     shown = {name: stage.outs for name, stage in project.stages.items() if stage.published}
     stale, edited = {}, None
-    for name in shown.keys() - completed:
+    for name in (name for name in shown if name not in completed):  # in order, so that the first reason counts
         changed = changed_setting(lock[name].inputs.settings, project.settings_of(name)) if name in lock else None
         edited = edited or (changed and f"{name} ran with {changed}")
         if reason := changed or _changed_file(name, lock, shown):
