@@ -112,6 +112,7 @@ def write_outputs(folder: Path, params: Params, accuracy: float = 0.75, seed: in
         if path.endswith(".png"):
             Image.fromarray(images[0]).save(folder / path)
     (folder / layout.GRADCAM_PAGE).write_text("<!doctype html><title>Report</title>", encoding="utf-8")
+    (folder / layout.MODEL_CARD).write_text("# Model card\n", encoding="utf-8")
 
 
 def write_metrics(folder: Path, accuracy: float) -> None:

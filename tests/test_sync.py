@@ -84,7 +84,7 @@ def test_sync_gives_the_run_again_in_a_fresh_clone(
     assert "is missing: run `dvc pull`" in printed_by_sync(capsys)
     run("dvc", "pull", cwd=clone)
     environment = {"PYTHONPATH": str(PROJECT), "PATH": os.environ["PATH"]}
-    assert "added 16 files" in run(sys.executable, "-m", "pipeline.sync", cwd=clone, env=environment)
+    assert "added 17 files" in run(sys.executable, "-m", "pipeline.sync", cwd=clone, env=environment)
     monkeypatch.chdir(project)
     sync.run(read_project())
     (here,), (there,) = runs_in(project), runs_in(clone)
@@ -103,7 +103,7 @@ def test_sync_gives_the_run_again_after_a_restore_from_the_run_cache(
     MlflowClient(f"sqlite:///{project}/mlruns/mlflow.db").delete_run(published.info.run_id)
     assert "is cached - skipping run" in run("dvc", "repro", cwd=project)
     assert runs_in(project) == []  # no stage ran
-    assert "added 16 files" in printed_by_sync(capsys)
+    assert "added 17 files" in printed_by_sync(capsys)
     assert len(runs_in(project)) == 1
 
 

@@ -200,9 +200,9 @@ class _Publisher:
             yield f"added {len(missing)} files"
 
     def _stored_files(self, run: Run) -> set[str]:
-        listed = self.store.client.list_artifacts
-        folders = [folder.path for folder in listed(run.info.run_id) if folder.is_dir]
-        return {file.path for folder in folders for file in listed(run.info.run_id, folder)}
+        listed = self.store.client.list_artifacts(run.info.run_id)
+        inside = [self.store.client.list_artifacts(run.info.run_id, entry.path) for entry in listed if entry.is_dir]
+        return {file.path for files in (listed, *inside) for file in files}
 
     def add_facts(self, run: Run) -> Iterator[str]:
         """Name, describe and end the run; note its data set, the first run of its weights, and its commit."""
