@@ -10,13 +10,12 @@ import sys
 import numpy as np
 
 from cifar_resnet import layout
-from cifar_resnet.augment import IMAGE_SIZE_PX
 from cifar_resnet.compute import prepare_compute
 from cifar_resnet.data import Dataset, Images, load_dataset
 from cifar_resnet.errors import UserError
 from cifar_resnet.gradcam import METHODS, Maps, activation_maps
 from cifar_resnet.inference import predict_logits, softmax
-from cifar_resnet.model import load_weights, make_network
+from cifar_resnet.model_file import load_model
 from cifar_resnet.params import load_params
 from cifar_resnet.report import read_predictions
 
@@ -29,7 +28,7 @@ def main() -> None:
     params = load_params(layout.PARAMS)
     compute = prepare_compute(params.compute.model_copy(update={"precision": "fp32"}))
     dataset = load_dataset(layout.DATA / params.data.dataset)
-    net = compute.place(load_weights(make_network(dataset, params.model), layout.MODEL))
+    net = compute.place(load_model(layout.MODEL).net)
     evaluation = read_predictions(layout.PREDICTIONS, dataset.classes)
     wrong = evaluation.misclassified[:MISTAKES]
     images, predicted = dataset.test_images[wrong], evaluation.predicted[wrong]
@@ -44,7 +43,7 @@ def main() -> None:
         with_method = params.gradcam.model_copy(update={"method": method})
         maps = activation_maps(net, images, predicted, with_method)
         print(f"{method:<14}{probability(blank_warmest(images, maps, dataset)):.2f}", flush=True)
-    blobs = np.broadcast_to(centre_blob(), (len(images), IMAGE_SIZE_PX, IMAGE_SIZE_PX))
+    blobs = np.broadcast_to(centre_blob(dataset.image_px), images.shape[:3])
     print(f"{'centre':<14}{probability(blank_warmest(images, blobs, dataset)):.2f}")
 
 
@@ -57,9 +56,9 @@ def blank_warmest(images: Images, maps: Maps, dataset: Dataset) -> Images:
     return changed.reshape(images.shape)
 
 
-def centre_blob() -> Maps:
-    """A map (32, 32), the higher the nearer to the centre."""
-    offset = np.arange(IMAGE_SIZE_PX, dtype=np.float32) - (IMAGE_SIZE_PX - 1) / 2
+def centre_blob(image_px: int) -> Maps:
+    """A map (image_px, image_px), the higher the nearer to the centre."""
+    offset = np.arange(image_px, dtype=np.float32) - (image_px - 1) / 2
     blob: Maps = -np.hypot(offset, offset[:, np.newaxis])
     return blob
 

@@ -16,7 +16,7 @@ from benchmarks.probes import interleaved
 from cifar_resnet.compute import Compute, prepare_compute
 from cifar_resnet.convolution import Conv3x3
 from cifar_resnet.data import Dataset
-from cifar_resnet.params import ComputeParams, ModelParams, TrainParams
+from cifar_resnet.params import ComputeParams, CustomResNetParams, TrainParams
 from cifar_resnet.sources import MEAN, STD
 from cifar_resnet.training import start_training, train_step
 
@@ -118,7 +118,8 @@ def training_step(dataset: Dataset, compute: Compute) -> Callable[[], Tensor]:
         seed=0, epochs=2, peak_epoch=1.0, batch_size=BATCH_SIZE, lr_min=0.01, lr_max=0.1, momentum=0.9,
         weight_decay=5e-4, label_smoothing=0.0, ema_decay=0.0,
     )  # fmt: skip
-    state = start_training(dataset, ModelParams(width=WIDTH, logit_scale=0.125), train, 0, compute)
+    model = CustomResNetParams(network="custom_resnet", width=WIDTH, logit_scale=0.125)
+    state = start_training(dataset, model, train, 0, compute)
     state.net.train()
     if compute.compile:
         state.net.compile()

@@ -14,19 +14,20 @@ from cifar_resnet.evaluation import Evaluation
 from cifar_resnet.files import replacing, write_json
 from cifar_resnet.history import read_history
 from cifar_resnet.inference import predict_logits, softmax
-from cifar_resnet.model import ResNet, load_weights, make_network
-from cifar_resnet.params import ComputeParams, DataParams, EvaluateParams, ModelParams
+from cifar_resnet.model_file import load_model
+from cifar_resnet.networks.base import Network
+from cifar_resnet.params import ComputeParams, DataParams, EvaluateParams
 from cifar_resnet.plots.evaluation import plot_confusion, plot_misclassified, plot_reliability
 from cifar_resnet.plots.learning_curves import plot_learning_curves
 from pipeline.stage import main
 
 
-def run(data: DataParams, model: ModelParams, evaluate: EvaluateParams, compute: ComputeParams) -> None:
+def run(data: DataParams, evaluate: EvaluateParams, compute: ComputeParams) -> None:
     """Write metrics, tables and pictures of the test set, and a picture of the epochs."""
     # In full precision, whatever the training used: a served model gives these probabilities, but for rounding.
     resolved = replace(prepare_compute(compute), precision=torch.float32)
     dataset = load_dataset(layout.DATA / data.dataset)
-    net = resolved.place(load_weights(make_network(dataset, model), layout.MODEL))
+    net = resolved.place(load_model(layout.MODEL).net)
     probabilities = softmax(predict_logits(net, dataset.test_images, resolved))
     evaluation = Evaluation(dataset.classes, dataset.test_labels, probabilities)
 
@@ -43,7 +44,7 @@ def run(data: DataParams, model: ModelParams, evaluate: EvaluateParams, compute:
     print(f"test accuracy {evaluation.accuracy:.2%}: {num_wrong} of {len(evaluation.labels)} images misclassified")
 
 
-def flip_tta_accuracy(net: ResNet, dataset: Dataset, evaluation: Evaluation, compute: Compute) -> float:
+def flip_tta_accuracy(net: Network, dataset: Dataset, evaluation: Evaluation, compute: Compute) -> float:
     """Accuracy of the probabilities averaged over each image and its mirror image."""
     mirrored = softmax(predict_logits(net, dataset.test_images, compute, mirrored=True))
     return replace(evaluation, probabilities=(evaluation.probabilities + mirrored) / 2).accuracy

@@ -10,8 +10,8 @@ from cifar_resnet.data import load_dataset
 from cifar_resnet.files import write_text
 from cifar_resnet.gradcam import activation_maps, map_size_px, overlay
 from cifar_resnet.history import read_history
-from cifar_resnet.model import load_weights, make_network
 from cifar_resnet.model_card import render_model_card
+from cifar_resnet.model_file import load_model
 from cifar_resnet.params import (
     AugmentParams,
     ComputeParams,
@@ -38,7 +38,7 @@ def run(
     """Explain the mistakes in `index.html` and `gradcam.png`, and describe the model in `model_card.md`."""
     resolved = prepare_compute(compute)
     dataset = load_dataset(layout.DATA / data.dataset)
-    net = resolved.place(load_weights(make_network(dataset, model), layout.MODEL))
+    net = resolved.place(load_model(layout.MODEL).net)
     evaluation = read_predictions(layout.PREDICTIONS, dataset.classes)
 
     shown = evaluation.worst_of_each_cell(gradcam.images)
@@ -63,7 +63,7 @@ def run(
         history=read_history(layout.HISTORY),
         settings=shown_settings(data, augment, model, train, gradcam),
         calibration_bins=evaluate.calibration_bins,
-        map_size_px=map_size_px(gradcam.layer),
+        map_size_px=map_size_px(net, gradcam.layer, dataset.image_px),
         model_md5=hashlib.md5(layout.MODEL.read_bytes(), usedforsecurity=False).hexdigest(),
         images=images,
         for_predicted=for_predicted,

@@ -19,13 +19,14 @@ from tqdm import tqdm
 
 from cifar_resnet import layout
 from cifar_resnet.compute import prepare_compute
-from cifar_resnet.data import Images, load_dataset
-from cifar_resnet.dvc_files import read_lock
+from cifar_resnet.data import Images
 from cifar_resnet.errors import UserError
+from cifar_resnet.image_files import printable, read_image
 from cifar_resnet.inference import BATCH_SIZE, predict_logits, softmax
-from cifar_resnet.model import ResNet, load_weights, make_network
+from cifar_resnet.model_file import load_model
+from cifar_resnet.networks.base import Network
 from cifar_resnet.params import Params, load_params
-from cifar_resnet.prediction import Prediction, find_images, printable, read_image, top_predictions
+from cifar_resnet.prediction import Prediction, find_all_images, top_predictions
 from pipeline.stage import main
 
 ENLARGEMENT = 8  # of the overlays, so that a screen shows them at a useful size
@@ -36,31 +37,30 @@ def run(options: Namespace, params: Params) -> None:
     """Print what the network in models/model.pt makes of the images, batch by batch.
 
     Raises:
-        UserError: the model, the data set's description or an argument cannot be used, or some of the images; those
-            are named as they are met, and the others are predicted.
+        UserError: the model or an argument cannot be used, or some of the images; those are named as they are met, and
+            the others are predicted.
     """
-    require_trained_with(params)
-    dataset = load_dataset(layout.DATA / params.data.dataset)
-    if not 1 <= options.top <= len(dataset.classes):
-        raise UserError(f"--top is {options.top}; allowed: 1 to {len(dataset.classes)}, the number of classes")
+    model = load_model(layout.MODEL)
+    if not 1 <= options.top <= len(model.classes):
+        raise UserError(f"--top is {options.top}; allowed: 1 to {len(model.classes)}, the number of classes")
     if options.gradcam:
         prepare_folder(options.gradcam)
-    paths = find_images(options.images)
+    paths = find_all_images(options.images)
     resolved = replace(prepare_compute(params.compute), precision=torch.float32)  # as the stage `evaluate` predicts
-    net = resolved.place(load_weights(make_network(dataset, params.model), layout.MODEL))
-    as_line = line_format(options.format, paths, dataset.classes, options.top)
+    net = resolved.place(model.net)
+    as_line = line_format(options.format, paths, model.classes, options.top)
 
     num_unusable = 0
     bar: tqdm[Never] = tqdm(total=len(paths), desc="predict", unit="image", leave=False, delay=2, disable=None)
     with bar:
         for start in range(0, len(paths), BATCH_SIZE):
-            numbers, images = read_usable(paths, range(start, min(start + BATCH_SIZE, len(paths))), bar)
+            numbers, images = read_usable(paths, range(start, min(start + BATCH_SIZE, len(paths))), model.image_px, bar)
             num_unusable += min(BATCH_SIZE, len(paths) - start) - len(numbers)
             if not numbers:
                 continue
             probabilities = softmax(predict_logits(net, images, resolved))
             usable = [paths[number] for number in numbers]
-            for prediction in top_predictions(usable, probabilities, dataset.classes, options.top):
+            for prediction in top_predictions(usable, probabilities, model.classes, options.top):
                 tqdm.write(as_line(prediction))
             if options.gradcam:
                 write_overlays(options.gradcam, usable, numbers, explain(net, images, probabilities, params))
@@ -68,36 +68,19 @@ def run(options: Namespace, params: Params) -> None:
         raise UserError(f"{num_unusable} of {len(paths)} images could not be used, each for the reason above")
 
 
-def read_usable(paths: Sequence[Path], numbers: Sequence[int], bar: "tqdm[Never]") -> tuple[list[int], Images]:
+def read_usable(
+    paths: Sequence[Path], numbers: Sequence[int], side_px: int, bar: "tqdm[Never]"
+) -> tuple[list[int], Images]:
     """Those of the images with these numbers that can be read, and which they are; the others are named."""
     usable, images = [], []
     for number in numbers:
         try:
-            images.append(read_image(paths[number]))
+            images.append(read_image(paths[number], side_px))
             usable.append(number)
         except UserError as error:
             tqdm.write(f"error: {error}", file=sys.stderr)
         bar.update()
     return usable, np.stack(images) if images else np.empty(0, np.uint8)
-
-
-def require_trained_with(params: Params) -> None:
-    """Make sure that the model on disk is one of this data set and network.
-
-    Data sets may agree in all shapes, and the scale of the logits is no weight: `dvc.lock` knows, the file does not.
-
-    Raises:
-        UserError: it was trained with other settings.
-    """
-    record = read_lock().get("train")
-    trained_with = record.inputs.settings if record else {}
-    now = {"data.dataset": params.data.dataset, **{f"model.{key}": value for key, value in params.model}}
-    for name, value in now.items():
-        if trained_with.get(name, value) != value:
-            raise UserError(
-                f"{layout.MODEL} was trained with {name} {trained_with[name]}, but params.yaml has {value}: set it to "
-                f"{trained_with[name]}, or train anew with `dvc repro train`"
-            )
 
 
 def line_format(name: str, paths: Sequence[Path], classes: Sequence[str], top: int) -> Callable[[Prediction], str]:
@@ -130,7 +113,7 @@ def prepare_folder(folder: Path) -> None:
         raise UserError(f"--gradcam {printable(folder)}: {error.strerror}; give a folder to write to") from None
 
 
-def explain(net: ResNet, images: Images, probabilities: NDArray[np.float64], params: Params) -> Images:
+def explain(net: Network, images: Images, probabilities: NDArray[np.float64], params: Params) -> Images:
     """Each image with, to the right of it, what speaks for its most probable class."""
     from cifar_resnet.gradcam import activation_maps, overlay  # takes 2 s
 

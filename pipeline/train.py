@@ -1,6 +1,5 @@
 """Stage `train`: the one-cycle training, which a killed run goes on with from its last checkpoint."""
 
-import io
 from functools import partial
 
 import torch
@@ -14,10 +13,11 @@ from cifar_resnet.data import load_dataset
 from cifar_resnet.distributed import is_worker, run_in_processes, wait_for_others
 from cifar_resnet.dvc_files import Inputs
 from cifar_resnet.errors import UserError
-from cifar_resnet.files import write_bytes, write_json
+from cifar_resnet.files import write_json
 from cifar_resnet.history import write_history
 from cifar_resnet.identity import training_key
 from cifar_resnet.lr_range import read_found_rates
+from cifar_resnet.model_file import save_model
 from cifar_resnet.params import AugmentParams, ComputeParams, DataParams, ModelParams, RuntimeParams, TrainParams
 from cifar_resnet.project import Project
 from cifar_resnet.records import changed_since
@@ -67,6 +67,7 @@ def run(
                 console.after_epoch(metrics)
                 live.log_epoch(metrics)
                 console.warn_of_change(changed_since("train", inputs))
+        save_model(layout.MODEL, state.model, model, dataset)
         write_outputs(state, rates)
         checkpoint.finish(layout.MODEL)
 
@@ -116,11 +117,7 @@ def num_workers(runtime: RuntimeParams, compute: Compute) -> int:
 
 
 def write_outputs(state: TrainingState, rates: LearningRates) -> None:
-    """Write what DVC tracks of a finished training."""
-    weights = {name: value.cpu().contiguous() for name, value in state.model.state_dict().items()}
-    serialized = io.BytesIO()  # in memory first: of a file that it cannot write, torch hides the reason
-    torch.save(weights, serialized)
-    write_bytes(layout.MODEL, serialized.getbuffer())
+    """Write what DVC tracks of a finished training, beside the model."""
     write_history(layout.HISTORY, state.history)
     last = state.history[-1].as_row()
     metrics = {"epochs": last.pop("epoch"), **vars(rates), **last}

@@ -12,7 +12,9 @@ from cifar_resnet import layout
 from cifar_resnet.compute import prepare_compute
 from cifar_resnet.data import Dataset, make_digits, save_dataset
 from cifar_resnet.history import EpochMetrics, write_history
-from cifar_resnet.model import ResNet, make_network
+from cifar_resnet.model_file import save_model
+from cifar_resnet.networks import make_network
+from cifar_resnet.networks.base import Network
 from cifar_resnet.params import Params, load_params
 from pipeline import evaluate
 from pipeline.demo import overlay
@@ -29,18 +31,18 @@ def write_project(folder: Path) -> Params:
         save_dataset(dataset, layout.DATA / "digits")
         for path in (layout.MODEL, layout.HISTORY):
             path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(train_a_moment(dataset, params).state_dict(), layout.MODEL)
+        save_model(layout.MODEL, train_a_moment(dataset, params), params.model, dataset)
         history = [EpochMetrics(n, 0.1 / n, 2 / n, 1 - 0.5 / n, 2.1 / n, 1 - 0.6 / n, "test") for n in (1, 2, 3)]
         write_history(layout.HISTORY, history)
         used = {"epochs": 3, "lr_min": 0.01234567, "lr_max": 0.4}
         layout.TRAIN_METRICS.write_text(json.dumps(used), encoding="utf-8")
-        evaluate.run(params.data, params.model, params.evaluate, params.compute)
+        evaluate.run(params.data, params.evaluate, params.compute)
     return params
 
 
-def train_a_moment(dataset: Dataset, params: Params) -> ResNet:
+def train_a_moment(dataset: Dataset, params: Params) -> Network:
     torch.manual_seed(0)
-    net = make_network(dataset, params.model)
+    net = make_network(params.model, len(dataset.classes), dataset.mean, dataset.std)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     for start in range(0, 1024, 128):
         images = torch.tensor(dataset.train_images[start : start + 128])

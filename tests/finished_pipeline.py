@@ -22,7 +22,8 @@ from cifar_resnet.data import Dataset, save_dataset
 from cifar_resnet.dvc_files import DEFINITION, Stage, parse_stages
 from cifar_resnet.history import EpochMetrics, write_history
 from cifar_resnet.lr_range import FoundRates, LRSweep
-from cifar_resnet.model import ResNet
+from cifar_resnet.model_file import save_model
+from cifar_resnet.networks import make_network
 from cifar_resnet.params import Params
 from cifar_resnet.project import read_project
 from cifar_resnet.tracking.live import LiveRun, live_training
@@ -91,15 +92,15 @@ def write_outputs(folder: Path, params: Params, accuracy: float = 0.75, seed: in
     images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
     labels = np.arange(20) % 10
     classes, mean, std = tuple("0123456789"), (0.4, 0.5, 0.6), (0.2, 0.2, 0.2)
-    save_dataset(Dataset("digits", classes, mean, std, images, labels, images, labels), folder / "data" / "digits")
+    dataset = Dataset("digits", classes, mean, std, images, labels, images, labels)
+    save_dataset(dataset, folder / "data" / "digits")
 
     curve = LRSweep((0.001, 0.01, 0.1), (2.3, 2.0, 1.5), (2.3, 2.2, 2.0))
     curve.write_csv(folder / layout.LR_CURVE)
     FoundRates(0.001, 0.1, "valley", {"valley": 0.1, "minimum/10": 0.2}).write_json(folder / layout.LR_FOUND)
 
     torch.manual_seed(seed)
-    net = ResNet(10, params.model.width, params.model.logit_scale, mean, std)
-    torch.save(net.state_dict(), folder / layout.MODEL)
+    save_model(folder / layout.MODEL, make_network(params.model, 10, mean, std), params.model, dataset)
     write_history(folder / layout.HISTORY, epochs(params.train.epochs))
     write_json(folder / layout.TRAIN_METRICS, {"epochs": params.train.epochs, "lr_min": 0.001, "lr_max": 0.1})
 

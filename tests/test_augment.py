@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cifar_resnet.augment import make_augmentation
+from cifar_resnet.augment import Augmentation
 from cifar_resnet.data import Images
 from cifar_resnet.params import AugmentParams
 
@@ -11,7 +11,7 @@ OFF = {"padding": 0, "flip": False, "cutout": 0}
 
 
 def augmented(images: Images, seed: int = 0, **settings: object) -> Images:
-    return make_augmentation(AugmentParams.model_validate({**OFF, **settings}), MEAN)(images, seed)
+    return Augmentation(AugmentParams.model_validate({**OFF, **settings}), MEAN, images.shape[1])(images, seed)
 
 
 @pytest.fixture

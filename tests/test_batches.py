@@ -1,3 +1,4 @@
+import multiprocessing
 from collections.abc import Iterable
 
 import numpy as np
@@ -5,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from cifar_resnet.augment import make_augmentation
+from cifar_resnet.augment import Augmentation
 from cifar_resnet.batches import EpochBatches
 from cifar_resnet.params import AugmentParams
 
 NUM_IMAGES = 300
-AUGMENT = make_augmentation(AugmentParams(padding=4, flip=True, cutout=8), mean=(0.5, 0.5, 0.5))
+AUGMENT = Augmentation(AugmentParams(padding=4, flip=True, cutout=8), mean=(0.5, 0.5, 0.5), image_px=32)
 IMAGES = np.random.default_rng(0).integers(0, 256, (NUM_IMAGES, 32, 32, 3), dtype=np.uint8)
 LABELS = np.arange(NUM_IMAGES)  # of its own for each image, to follow it
 
@@ -77,3 +78,15 @@ def test_processes_share_out_the_very_images_that_one_would_have(num_ranks: int)
         images, numbers = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         assert torch.equal(numbers.sort().values, whole[1].sort().values)
         assert torch.equal(images[numbers.argsort()], whole[0][whole[1].argsort()])
+
+
+@pytest.mark.parametrize("start_method", ["spawn", "forkserver"])  # of macOS and Windows, and of Python 3.14
+def test_loader_processes_give_the_same_batches_however_they_are_started(
+    start_method: str,
+) -> None:
+    usual = multiprocessing.get_start_method()
+    multiprocessing.set_start_method(start_method, force=True)
+    try:
+        assert_equal(load(epoch_batches(), num_workers=2), load(epoch_batches()))
+    finally:
+        multiprocessing.set_start_method(usual, force=True)

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from cifar_resnet.compute import prepare_compute
-from cifar_resnet.data import make_digits
-from cifar_resnet.model import make_network
+from cifar_resnet.networks import make_network
 from cifar_resnet.params import Params
 
 
@@ -22,7 +21,7 @@ def test_a_compiler_that_fails_costs_one_line(
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", (str(broken),))  # read from CXX when it was imported
 
     compute = prepare_compute(tiny_params.compute.model_copy(update={"compile": "on"}))
-    net = compute.place(make_network(make_digits(0), tiny_params.model))
+    net = compute.place(make_network(tiny_params.model, 10, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)))
     forward = compute.faster(net)
     images = torch.zeros(2, 3, 32, 32)
     first, second = forward(images), forward(images)

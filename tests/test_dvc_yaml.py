@@ -3,19 +3,29 @@
 import ast
 import importlib
 import inspect
+import re
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parent.parent
-STAGES = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
+SETTINGS = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+
+
+def setting(match: re.Match[str]) -> str:
+    section, name = match[1].split(".")
+    return str(SETTINGS[section][name])
+
+
+RESOLVED = re.sub(r"\$\{([\w.]+)\}", setting, (ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+STAGES = YAML(typ="safe", pure=True).load(RESOLVED)["stages"]
 # They look at a stage, say what is wrong, or move what it makes; none changes what it computes.
 OBSERVERS = (
     "pipeline/__init__.py",
     "pipeline/stage.py",
     *(f"src/cifar_resnet/{name}.py" for name in ("__init__", "console", "dvc_files", "errors", "files", "identity",
-                                                 "layout", "params", "project", "records")),
+                                                 "layout", "networks/__init__", "params", "project", "records")),
     "src/cifar_resnet/plots/__init__.py",
     "src/cifar_resnet/tracking/",
 )  # fmt: skip
@@ -65,6 +75,15 @@ def test_a_stage_takes_the_sections_of_params_that_dvc_tracks_for_it(stage: str)
     run = importlib.import_module(f"pipeline.{stage}").run
     tracked = {key.split(".")[0] for key in STAGES[stage]["params"]}
     assert set(inspect.signature(run).parameters) - UNTRACKED == tracked
+
+
+@pytest.mark.parametrize(
+    "plugin", sorted((ROOT / "src/cifar_resnet/networks").glob("[a-z]*.py")), ids=lambda file: file.stem
+)
+def test_the_stages_that_use_a_network_depend_on_all_that_it_imports(plugin: Path) -> None:
+    needed = {file.relative_to(ROOT).as_posix() for file in imported_files(plugin) if not is_observer(file)}
+    for stage in ("lr_find", "train", "evaluate", "gradcam_report"):
+        assert set(STAGES[stage]["deps"]) >= needed
 
 
 def test_the_stages_are_the_five_of_the_design_in_order() -> None:

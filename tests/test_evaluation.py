@@ -7,7 +7,8 @@ import torch
 from cifar_resnet.compute import Compute, prepare_compute
 from cifar_resnet.evaluation import Evaluation, calibration_bins
 from cifar_resnet.inference import predict_logits, softmax
-from cifar_resnet.model import ResNet
+from cifar_resnet.networks import make_network
+from cifar_resnet.networks.base import Network
 from cifar_resnet.params import Params
 
 EVALUATION = Evaluation(
@@ -103,9 +104,9 @@ def compute(tiny_params: Params) -> Compute:
 
 
 @pytest.fixture
-def net() -> ResNet:
+def net(tiny_params: Params) -> Network:
     torch.manual_seed(0)
-    return ResNet(10, 4, 0.125, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    return make_network(tiny_params.model, 10, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def images() -> np.ndarray:
 
 
 def test_each_image_is_predicted_in_inference_mode_whatever_its_batch(
-    net: ResNet, images: np.ndarray, compute: Compute
+    net: Network, images: np.ndarray, compute: Compute
 ) -> None:
     logits = predict_logits(net.train(), images, compute)
     assert logits.shape == (501, 10)
@@ -123,7 +124,7 @@ def test_each_image_is_predicted_in_inference_mode_whatever_its_batch(
         np.testing.assert_allclose(logits[[index]], alone.detach(), atol=1e-5)
 
 
-def test_mirrored_predictions_are_those_of_mirrored_images(net: ResNet, images: np.ndarray, compute: Compute) -> None:
+def test_mirrored_predictions_are_those_of_mirrored_images(net: Network, images: np.ndarray, compute: Compute) -> None:
     mirrored = predict_logits(net, images[:, :, ::-1].copy(), compute)
     assert np.array_equal(predict_logits(net, images, compute, mirrored=True), mirrored)
     assert not np.array_equal(predict_logits(net, images, compute), mirrored)

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.table import with_comparison
 from cifar_resnet.lr_range import RULES
-from cifar_resnet.model import ResNet
+from cifar_resnet.networks import make_network
 from cifar_resnet.params import load_params
 from cifar_resnet.schedule import one_cycle
 
@@ -116,7 +116,7 @@ def short_row(rule: str) -> str:
 def operations() -> tuple[int, float]:
     """Parameters of the network, and GFLOP of a training step for an image: three times a forward pass."""
     model = load_params(PROJECT / "params.yaml").model
-    net = ResNet(10, model.width, model.logit_scale, (0.5,) * 3, (0.2,) * 3)
+    net = make_network(model, 10, (0.5,) * 3, (0.2,) * 3)
     with FlopCounterMode(display=False) as counter:
         net(torch.zeros(1, 3, 32, 32))
     return sum(p.numel() for p in net.parameters()), 3 * counter.get_total_flops() / 1e9

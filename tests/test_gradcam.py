@@ -8,11 +8,13 @@ import torch
 from torch import nn
 
 from cifar_resnet.data import Images, Labels
+from cifar_resnet.errors import UserError
 from cifar_resnet.gradcam import METHODS, activation_maps, heat_palette, map_size_px, overlay
-from cifar_resnet.model import ResNet
-from cifar_resnet.params import GradCAMParams, Params
+from cifar_resnet.networks import make_network
+from cifar_resnet.networks.base import Network
+from cifar_resnet.params import CustomResNetParams, GradCAMParams, Params
 
-LAYERS = ("prep", "layer1", "layer2", "layer3")
+LAYERS = {"prep": 32, "layer1": 16, "layer2": 8, "layer3": 4}  # and their maps' side in pixels, for 32 px images
 PATCH_PX = 6
 
 
@@ -21,9 +23,10 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def make_net(seed: int = 0, width: int = 8) -> ResNet:
+def make_net(seed: int = 0, width: int = 8) -> Network:
     torch.manual_seed(seed)
-    return ResNet(2, width, 0.125, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)).eval()
+    model = CustomResNetParams(network="custom_resnet", width=width, logit_scale=0.125)
+    return make_network(model, 2, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)).eval()
 
 
 def noise(count: int, seed: int = 0) -> Images:
@@ -48,7 +51,7 @@ def patched_images(count: int, seed: int) -> tuple[Images, Labels, Labels]:
 
 
 @pytest.fixture(scope="module")
-def patch_net() -> ResNet:
+def patch_net() -> Network:
     """A network that has learned to find the patch."""
     net = make_net().train()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.2, momentum=0.9)
@@ -125,15 +128,18 @@ def test_a_factor_on_the_logits_leaves_the_map_alone(method: str) -> None:
     np.testing.assert_array_equal(activation_maps(net, noise(3), np.array([0, 1, 0]), settings(method)), expected)
 
 
+@pytest.mark.parametrize("image_px", [32, 64])
 @pytest.mark.parametrize("layer", LAYERS)
-def test_the_size_of_a_layers_own_map_is_known(layer: str) -> None:
-    net, sizes = make_net(), []
-    getattr(net, layer).register_forward_hook(lambda module, inputs, output: sizes.append(output.shape[2:]))
-    net(torch.zeros(1, 3, 32, 32))
-    assert sizes == [(map_size_px(layer),) * 2]
+def test_the_size_of_a_layers_own_map_is_known(layer: str, image_px: int) -> None:
+    assert map_size_px(make_net(), layer, image_px) == LAYERS[layer] * image_px // 32
 
 
-def test_the_default_map_lights_up_on_the_patch_that_the_network_uses(patch_net: ResNet, params: Params) -> None:
+def test_a_layer_that_the_network_lacks_is_refused_with_those_it_has() -> None:
+    with pytest.raises(UserError, match=r"gradcam\.layer is 'layer4'; .* allows prep \| layer1 \| layer2 \| layer3"):
+        activation_maps(make_net(), noise(1), np.array([0]), settings(layer="layer4"))
+
+
+def test_the_default_map_lights_up_on_the_patch_that_the_network_uses(patch_net: Network, params: Params) -> None:
     images, labels, corners = patched_images(64, seed=2000)
     images, corners = images[labels == 1], corners[labels == 1]
     maps = activation_maps(patch_net, images, np.ones(len(images), dtype=np.int64), params.gradcam)
@@ -146,7 +152,7 @@ def test_the_default_map_lights_up_on_the_patch_that_the_network_uses(patch_net:
     assert hits / len(maps) > 0.9
 
 
-def test_the_map_changes_when_the_weights_are_randomised(patch_net: ResNet, params: Params) -> None:
+def test_the_map_changes_when_the_weights_are_randomised(patch_net: Network, params: Params) -> None:
     """Adebayo et al. 2018, arXiv:1810.03292: a map that survives this shows the image, not the network."""
     images, labels, _ = patched_images(32, seed=3000)
     trained = activation_maps(patch_net, images, labels, params.gradcam)
@@ -154,7 +160,7 @@ def test_the_map_changes_when_the_weights_are_randomised(patch_net: ResNet, para
     assert np.corrcoef(trained.ravel(), randomised.ravel())[0, 1] < 0.5
 
 
-def test_the_maps_of_two_classes_differ(patch_net: ResNet, params: Params) -> None:
+def test_the_maps_of_two_classes_differ(patch_net: Network, params: Params) -> None:
     images, labels, _ = patched_images(8, seed=4000)
     maps = [activation_maps(patch_net, images, classes, params.gradcam) for classes in (labels, 1 - labels)]
     assert not np.allclose(*maps, atol=0.1)

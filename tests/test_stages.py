@@ -25,8 +25,8 @@ from cifar_resnet.data import load_dataset
 from cifar_resnet.errors import UserError
 from cifar_resnet.history import read_history
 from cifar_resnet.lr_range import read_found_rates
-from cifar_resnet.model import load_weights, make_network
-from cifar_resnet.params import EvaluateParams, ModelParams, Params, load_params
+from cifar_resnet.model_file import load_model
+from cifar_resnet.params import CustomResNetParams, EvaluateParams, Params, load_params
 from pipeline import download, evaluate, gradcam_report, lr_find, train
 from pipeline.demo import overlay
 from pipeline.stage import main
@@ -66,7 +66,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Params]:
         download.run(params.data)
         lr_find.run(params.data, params.augment, params.model, params.lr_find, params.train, params.compute)
         run_train()
-        evaluate.run(params.data, params.model, params.evaluate, params.compute)
+        evaluate.run(params.data, params.evaluate, params.compute)
         gradcam_report.run(
             params.data, params.augment, params.model, params.train, params.evaluate, params.gradcam, params.compute
         )
@@ -106,11 +106,11 @@ def test_train_leaves_a_row_per_epoch_and_the_figures_of_the_last(settings: Para
     }
 
 
-def test_the_model_is_a_plain_state_dict_that_scores_what_train_said(settings: Params) -> None:
-    weights = torch.load(layout.MODEL, weights_only=True)
+def test_the_model_holds_plain_tensors_on_the_cpu_and_scores_what_train_said(settings: Params) -> None:
+    weights = torch.load(layout.MODEL, weights_only=True)["weights"]
     assert all(isinstance(value, torch.Tensor) and value.device.type == "cpu" for value in weights.values())
     dataset = load_dataset(layout.DATA / "digits")
-    net = load_weights(make_network(dataset, settings.model), layout.MODEL)
+    net = load_model(layout.MODEL).net
     with torch.inference_mode():
         predicted = net(net.normalize(torch.tensor(dataset.test_images))).argmax(dim=1).numpy()
     accuracy = (predicted == dataset.test_labels).mean()
@@ -227,7 +227,7 @@ def keep_signal_handlers() -> Iterator[None]:
 def test_a_stage_gets_the_sections_that_its_run_names(settings: Params) -> None:
     received = {}
 
-    def run(model: ModelParams, evaluate: EvaluateParams) -> None:
+    def run(model: CustomResNetParams, evaluate: EvaluateParams) -> None:
         received.update(model=model, evaluate=evaluate)
 
     main(run)

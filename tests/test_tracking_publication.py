@@ -1,4 +1,5 @@
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from cifar_resnet import layout
-from cifar_resnet.model import ResNet, ServedModel, load_weights
+from cifar_resnet.model_file import load_model
+from cifar_resnet.networks.base import Classifier
 from cifar_resnet.params import Params, load_params
 from cifar_resnet.project import read_project
 from cifar_resnet.tracking import publish
@@ -79,9 +81,8 @@ def test_the_registered_model_takes_raw_images_and_answers_as_the_weights_do(
     publish(read_project(), ALL)
     images = np.load("data/digits/test_images.npy")
     served = mlflow.pyfunc.load_model(f"models:/{tiny_params.runtime.registered_model}@champion")
-    net = ResNet(10, tiny_params.model.width, tiny_params.model.logit_scale, (0.4, 0.5, 0.6), (0.2, 0.2, 0.2))
     with torch.inference_mode():
-        expected = ServedModel(load_weights(net, layout.MODEL))(torch.from_numpy(images))
+        expected = Classifier(load_model(layout.MODEL).net)(torch.from_numpy(images))
     np.testing.assert_allclose(served.predict(images), expected, atol=1e-6)
     model = client().get_logged_model(served.model_id)
     requirements = (Path(model.artifact_location.removeprefix("file://")) / "requirements.txt").read_text()
@@ -223,8 +224,14 @@ def test_a_model_that_was_left_half_logged_is_logged_anew(project: Path, tiny_pa
     assert anew.status == "READY"
 
 
-def test_without_the_data_set_all_but_the_model_is_published(project: Path, tiny_params: Params) -> None:
-    (project / "data" / "digits" / "dataset.json").unlink()
+def test_the_data_set_is_not_needed_to_publish(project: Path, tiny_params: Params) -> None:
+    shutil.rmtree(project / "data")
+    publish(read_project(), ALL)
+    assert champion(tiny_params) == "1"
+
+
+def test_all_but_a_damaged_model_is_published(project: Path, tiny_params: Params) -> None:
+    layout.MODEL.write_text("weights")
     publication = publish(read_project(), ALL)
     assert any("the model is not published" in action for action in publication.actions)
     assert published_run(tiny_params).data.metrics["evaluate/accuracy"] == 0.75

@@ -15,7 +15,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 from cifar_resnet.convolution import Conv3x3
 from cifar_resnet.data import Dataset, load_dataset
-from cifar_resnet.model import ResNet
+from cifar_resnet.networks import make_network
+from cifar_resnet.networks.base import Network
+from cifar_resnet.params import CustomResNetParams
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
@@ -47,10 +49,11 @@ class Task:
     batch_size: int
     epochs: int
 
-    def make_network(self) -> ResNet:
+    def make_network(self) -> Network:
         """The product's network, with PyTorch's own convolutions."""
         torch.manual_seed(0)
-        net = ResNet(len(self.dataset.classes), self.width, 0.125, self.dataset.mean, self.dataset.std)
+        settings = CustomResNetParams(network="custom_resnet", width=self.width, logit_scale=0.125)
+        net = make_network(settings, len(self.dataset.classes), self.dataset.mean, self.dataset.std)
         for module in net.modules():
             if isinstance(module, Conv3x3):
                 module.__class__ = nn.Conv2d  # type: ignore[assignment]  # which it is derived from

@@ -13,11 +13,11 @@ from torchvision.transforms import v2
 
 from benchmarks.peers.task import AugmentedImages, train_transform
 from benchmarks.probes import interleaved, report
-from cifar_resnet.augment import make_augmentation
+from cifar_resnet.augment import Augmentation
 from cifar_resnet.batches import EpochBatches
 from cifar_resnet.data import load_dataset
-from cifar_resnet.model import ResNet
-from cifar_resnet.params import AugmentParams
+from cifar_resnet.networks import make_network
+from cifar_resnet.params import AugmentParams, CustomResNetParams
 
 BATCH_SIZE = 512
 NUM_IMAGES = 2048
@@ -51,9 +51,10 @@ def main(folder: Path) -> None:
     dataset = load_dataset(folder)
     images, labels = dataset.train_images[:NUM_IMAGES], dataset.train_labels[:NUM_IMAGES]
 
-    augment = make_augmentation(AugmentParams(padding=4, flip=True, cutout=8), dataset.mean)
+    augment = Augmentation(AugmentParams(padding=4, flip=True, cutout=8), dataset.mean, dataset.image_px)
     ours = EpochBatches(images, labels, augment, BATCH_SIZE, 0, 0)
-    net = ResNet(10, 4, 1.0, dataset.mean, dataset.std)  # for its normalize()
+    settings = CustomResNetParams(network="custom_resnet", width=4, logit_scale=1.0)
+    net = make_network(settings, 10, dataset.mean, dataset.std)  # for its normalize()
 
     albumentations = DataLoader(
         AugmentedImages(images, labels, train_transform(dataset)), batch_size=BATCH_SIZE, shuffle=True

@@ -7,14 +7,15 @@ from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.probes import interleaved, report
-from cifar_resnet.model import ResNet
+from cifar_resnet.networks.custom_resnet import CustomResNet
+from cifar_resnet.params import CustomResNetParams
 
 REPEATS = 3
 
 
 def flops_per_image() -> float:
     """Floating-point operations of a training step: forward, and both gradients of every convolution and product."""
-    net = ResNet(10, 64, 0.125, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    net = CustomResNet(CustomResNetParams(network="custom_resnet", width=64, logit_scale=0.125), num_classes=10)
     with FlopCounterMode(display=False) as counter:
         net(torch.zeros(1, 3, 32, 32)).sum().backward()  # one image: Conv3x3 would pad several
     return float(counter.get_total_flops())

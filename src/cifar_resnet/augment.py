@@ -1,7 +1,7 @@
 """Training-time augmentation of raw images, by Albumentations: pad and random crop, horizontal flip, CutOut."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,30 +11,28 @@ from cifar_resnet.params import AugmentParams
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look for a newer version over the network at import
 import albumentations as A
 
-IMAGE_SIZE_PX = 32
 
-
-def make_augmentation(params: AugmentParams, mean: Sequence[float]) -> Callable[[Images, int], Images]:
-    """Build a function from images uint8 (N, 32, 32, 3) and a seed to augmented images of the same shape.
+class Augmentation:
+    """Turns images uint8 (N, image_px, image_px, 3) and a seed into augmented images of the same shape.
 
     The same seed gives the same result. What is padded or cut out gets the mean colour (`mean` in 0..1), which is 0
-    after normalisation.
+    after normalisation. Loader processes get a copy, by pickle where they are not forked.
     """
-    fill = tuple(round(255 * channel) for channel in mean)
-    steps: list[A.BasicTransform] = []
-    if params.padding:
-        steps += [A.Pad(padding=params.padding, fill=fill), A.RandomCrop(IMAGE_SIZE_PX, IMAGE_SIZE_PX)]
-    if params.flip:
-        steps += [A.HorizontalFlip(p=0.5)]
-    if params.cutout:
-        side = (params.cutout, params.cutout)
-        steps += [
-            A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=side, hole_width_range=side, fill=fill, p=1)
-        ]
-    transform = A.Compose(steps)
 
-    def augment(images: Images, seed: int) -> Images:
-        transform.set_random_seed(seed)
-        return np.stack([transform(image=image)["image"] for image in images])
+    def __init__(self, params: AugmentParams, mean: Sequence[float], image_px: int) -> None:
+        fill = tuple(round(255 * channel) for channel in mean)
+        steps: list[A.BasicTransform] = []
+        if params.padding:
+            steps += [A.Pad(padding=params.padding, fill=fill), A.RandomCrop(image_px, image_px)]
+        if params.flip:
+            steps += [A.HorizontalFlip(p=0.5)]
+        if params.cutout:
+            side = (params.cutout, params.cutout)
+            steps += [
+                A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=side, hole_width_range=side, fill=fill, p=1)
+            ]
+        self._transform = A.Compose(steps)
 
-    return augment
+    def __call__(self, images: Images, seed: int) -> Images:
+        self._transform.set_random_seed(seed)
+        return np.stack([self._transform(image=image)["image"] for image in images])

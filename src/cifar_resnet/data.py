@@ -19,7 +19,7 @@ Channels = tuple[float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images uint8 (N, 32, 32, 3) in RGB, labels int64 (N,); mean and std are of the training pixels / 255."""
+    """Images uint8 (N, image_px, image_px, 3), RGB; labels int64 (N,); mean and std of the training pixels / 255."""
 
     name: str
     classes: tuple[str, ...]
@@ -29,6 +29,10 @@ class Dataset:
     train_labels: Labels
     test_images: Images
     test_labels: Labels
+
+    @property
+    def image_px(self) -> int:
+        return int(self.train_images.shape[1])
 
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")

@@ -8,11 +8,12 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from pytorch_grad_cam import EigenCAM, EigenGradCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import nn
 from tqdm import tqdm
 
-from cifar_resnet.augment import IMAGE_SIZE_PX
 from cifar_resnet.data import Images
-from cifar_resnet.model import ResNet
+from cifar_resnet.errors import UserError
+from cifar_resnet.networks.base import Network
 from cifar_resnet.params import GradCAMParams
 
 Maps = NDArray[np.float32]
@@ -30,10 +31,10 @@ HEAT_LEVELS = 32  # steps of colour; 2,000 maps of 8 px take 0.6 MB as PNG, and 
 BATCH_SIZE = 256  # images; fixed, since rounding may depend on it, and a multiple of 16 for Conv3x3
 
 
-def activation_maps(net: ResNet, images: Images, classes: NDArray[np.int64], params: GradCAMParams) -> Maps:
-    """Maps (N, 32, 32) in 0..1 of what speaks for `classes[i]` in raw image i, uint8 (N, 32, 32, 3).
+def activation_maps(net: Network, images: Images, classes: NDArray[np.int64], params: GradCAMParams) -> Maps:
+    """Maps (N, H, W) in 0..1 of what speaks for `classes[i]` in raw image i, uint8 (N, H, W, 3).
 
-    The layer's own map (32, 16, 8 or 4 px) is enlarged bilinearly. Each map is stretched to 0..1 by itself, so two maps
+    The layer's own map is enlarged bilinearly. Each map is stretched to 0..1 by itself, so two maps
     compare in shape, not in strength; a map without anything that speaks for the class is 0 everywhere. `net` is left
     as it was.
     """
@@ -42,8 +43,8 @@ def activation_maps(net: ResNet, images: Images, classes: NDArray[np.int64], par
     net = copy.deepcopy(net).eval().requires_grad_(False)
     net.logit_scale = 1.0
     device = net.mean.device
-    cam = METHODS[params.method](net, [getattr(net, params.layer)])
-    maps = [np.empty((0, IMAGE_SIZE_PX, IMAGE_SIZE_PX), np.float32)]  # the result for no images
+    cam = METHODS[params.method](net, [_layer(net, params.layer)])
+    maps = [np.empty((0, *images.shape[1:3]), np.float32)]  # the result for no images
     for start in tqdm(range(0, len(images), BATCH_SIZE), desc=params.method, leave=False, delay=2, disable=None):
         batch = torch.tensor(images[start : start + BATCH_SIZE], device=device)
         targets = [ClassifierOutputTarget(int(label)) for label in classes[start : start + BATCH_SIZE]]
@@ -51,9 +52,22 @@ def activation_maps(net: ResNet, images: Images, classes: NDArray[np.int64], par
     return np.concatenate(maps)
 
 
-def map_size_px(layer: str) -> int:
+def _layer(net: Network, name: str) -> nn.Module:
+    """Raises UserError: the network has no such layer, as that of a model file may be another than params.yaml's."""
+    layers = net.gradcam_layers()
+    if name not in layers:
+        raise UserError(f"gradcam.layer is {name!r}; the network of this model allows {' | '.join(layers)}")
+    return layers[name]
+
+
+def map_size_px(net: Network, layer: str, image_px: int) -> int:
     """Side of a layer's own map, before it is enlarged."""
-    return {"prep": 32, "layer1": 16, "layer2": 8, "layer3": 4}[layer]
+    sizes: list[int] = []
+    hook = _layer(net, layer).register_forward_hook(lambda _, inputs, output: sizes.append(output.shape[-1]))
+    with torch.inference_mode():
+        net(net.normalize(torch.zeros(1, image_px, image_px, 3, dtype=torch.uint8, device=net.mean.device)))
+    hook.remove()
+    return sizes[0]
 
 
 def heat_palette() -> NDArray[np.uint8]:
@@ -75,7 +89,7 @@ def heat_levels(maps: Maps) -> NDArray[np.uint8]:
 
 
 def overlay(images: Images, maps: Maps) -> Images:
-    """Heat over the images (N, 32, 32, 3), which turn grey, so that every colour in the picture is heat."""
+    """Heat over the images (N, H, W, 3), which turn grey, so that every colour in the picture is heat."""
     gray = images @ np.array([0.2126, 0.7152, 0.0722])  # luma, ITU-R BT.709, as CSS's grayscale()
     heat = heat_palette()[heat_levels(maps)]
     alpha = heat[..., 3:] / 255

@@ -7,14 +7,14 @@ from tqdm import tqdm
 
 from cifar_resnet.compute import Compute
 from cifar_resnet.data import Images
-from cifar_resnet.model import ResNet
+from cifar_resnet.networks.base import Network
 
 BATCH_SIZE = 512  # images; fixed, since rounding may depend on it, and a multiple of 16 for Conv3x3
 
 
 @torch.inference_mode()
-def predict_logits(net: ResNet, images: Images, compute: Compute, *, mirrored: bool = False) -> NDArray[np.float32]:
-    """Logits (N, classes) for raw images uint8 (N, 32, 32, 3), or for their mirror images."""
+def predict_logits(net: Network, images: Images, compute: Compute, *, mirrored: bool = False) -> NDArray[np.float32]:
+    """Logits (N, classes) for raw images uint8 (N, H, W, 3), or for their mirror images."""
     net.eval()
     logits = []
     for start in tqdm(range(0, len(images), BATCH_SIZE), desc="predict", leave=False, delay=2, disable=None):

@@ -5,9 +5,9 @@ There are no defaults here: DVC sees only what stands in `params.yaml`.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from cifar_resnet.dvc_files import read_yaml
 from cifar_resnet.errors import UserError
@@ -43,9 +43,23 @@ class AugmentParams(Section):
     cutout: int = Field(ge=0, le=32, description="Side in pixels of the square blanked per image; 0 for none.")
 
 
-class ModelParams(Section):
+class CustomResNetParams(Section):
+    gradcam_layers: ClassVar = ("prep", "layer1", "layer2", "layer3")
+
+    network: Literal["custom_resnet"] = Field(description="The assignment's network.")
     width: int = Field(ge=4, le=512, multiple_of=4, description="Channels after the first layer.")
     logit_scale: float = Field(gt=0, le=10, description="Factor on the logits.")
+
+
+class ResNet18Params(Section):
+    gradcam_layers: ClassVar = ("layer1", "layer2", "layer3", "layer4")
+
+    network: Literal["resnet18"] = Field(description="torchvision's ResNet-18, with a stem for small images.")
+    zero_init_residual: bool = Field(description="Start with every residual branch at 0.")
+
+
+# One class per file in networks/; each names the layers that Grad-CAM can explain.
+ModelParams = CustomResNetParams | ResNet18Params
 
 
 class LRFindParams(Section):
@@ -97,7 +111,7 @@ class GradCAMParams(Section):
     method: Literal["gradcam", "gradcam++", "hirescam", "xgradcam", "layercam", "eigencam", "eigengradcam"] = Field(
         description="Class activation mapping method."
     )
-    layer: Literal["prep", "layer1", "layer2", "layer3"] = Field(description="Layer whose activations are mapped.")
+    layer: str = Field(description="Layer of the network whose activations are mapped.")
     images: int = Field(ge=1, le=10_000, description="Most misclassified images shown in the report.")
     grid_images: int = Field(ge=1, le=50, description="Pictures in gradcam.png.")
 
@@ -124,13 +138,21 @@ class Params(Section):
 
     data: DataParams
     augment: AugmentParams
-    model: ModelParams
+    model: ModelParams = Field(discriminator="network")
     lr_find: LRFindParams
     train: TrainParams
     evaluate: EvaluateParams
     gradcam: GradCAMParams
     compute: ComputeParams
     runtime: RuntimeParams
+
+    @model_validator(mode="after")
+    def _network_has_the_layer(self) -> Self:
+        if self.gradcam.layer not in (layers := self.model.gradcam_layers):
+            raise ValueError(
+                f"gradcam.layer is {self.gradcam.layer!r}; {self.model.network} allows {' | '.join(layers)}"
+            )
+        return self
 
 
 def load_params(path: Path) -> Params:
@@ -171,33 +193,39 @@ def parse_params(content: Any, name: str) -> Params:
         raise UserError("\n".join(f"{name}: {line}" for line in sorted(lines))) from None
 
 
+def parse_model(content: Any) -> ModelParams:
+    """The settings of a network, as `model` in params.yaml or a model file has them.
+
+    Raises:
+        ValidationError: they are not.
+    """
+    return TypeAdapter(Annotated[ModelParams, Field(discriminator="network")]).validate_python(content)
+
+
 def _describe(detail: dict[str, Any]) -> str:
     """One line for one of pydantic's errors: the key, its value, what is allowed."""
-    location = [str(part) for part in detail["loc"]]
-    key = ".".join(location[:2])  # deeper parts name the branches of a union
-    if detail["type"] == "value_error":
-        return f"{key}.{detail['ctx']['error']}"
-    if detail["type"] == "missing":
-        return f"{key} is missing; allowed: {_allowed(location)}"
-    if detail["type"] == "invalid_key":
-        return f"{key} is not a setting; names are texts"
-    if detail["type"] == "extra_forbidden":
-        section = Params.model_fields.get(location[0])
-        known: Any = section.annotation.model_fields if len(location) > 1 and section and section.annotation else None
-        return f"{key} is not a setting; allowed here: {', '.join(known or Params.model_fields)}"
-    return f"{key} is {detail['input']!r}; allowed: {_allowed(location)}"
-
-
-def _allowed(location: list[str]) -> str:
-    """What the JSON schema allows at a key, in words."""
+    path, kind = [str(part) for part in detail["loc"]], detail["type"]
+    if not path and kind == "value_error":  # of sections that do not fit together
+        return str(detail["ctx"]["error"])
     schema = Params.model_json_schema()
-    section = schema["$defs"][f"{_SECTION_CLASSES[location[0]]}"]
-    if len(location) == 1:
-        return f"a section with {', '.join(section['properties'])}"
-    return _in_words(section["properties"][location[1]])
-
-
-_SECTION_CLASSES = {name: field.annotation.__name__ for name, field in Params.model_fields.items() if field.annotation}
+    section = schema["properties"].get(path[0], {}) if path else {}
+    if networks := section.get("discriminator", {}).get("mapping"):
+        if kind in ("union_tag_invalid", "union_tag_not_found"):
+            found = f"is {detail['ctx']['tag']!r}" if kind == "union_tag_invalid" else "is missing"
+            return f"{path[0]}.network {found}; allowed: {' | '.join(networks)}"
+        section = {"$ref": networks[path[1]] if len(path) > 1 else next(iter(networks.values()))}
+        path = [path[0], *path[2:]]
+    settings = schema["$defs"][section["$ref"].rpartition("/")[2]]["properties"] if section else {}
+    key = ".".join(path[:2])  # deeper parts name the branches of a union
+    if kind == "value_error":
+        return f"{key}.{detail['ctx']['error']}"
+    if kind == "invalid_key":
+        return f"{key} is not a setting; names are texts"
+    if kind == "extra_forbidden":
+        return f"{key} is not a setting; allowed here: {', '.join(settings or schema['properties'])}"
+    found = "is missing" if kind == "missing" else f"is {detail['input']!r}"
+    allowed = _in_words(settings[path[1]]) if len(path) > 1 else f"a section with {', '.join(settings)}"
+    return f"{key} {found}; allowed: {allowed}"
 
 
 def _in_words(schema: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import SGD
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from cifar_resnet.augment import make_augmentation
+from cifar_resnet.augment import Augmentation
 from cifar_resnet.batches import EpochBatches
 from cifar_resnet.compute import Compute
 from cifar_resnet.data import Dataset, Images, split_validation
@@ -20,7 +20,8 @@ from cifar_resnet.distributed import share_gradients, sum_over_processes
 from cifar_resnet.errors import UserError
 from cifar_resnet.history import EpochMetrics
 from cifar_resnet.inference import predict_logits
-from cifar_resnet.model import ResNet, make_network
+from cifar_resnet.networks import make_network
+from cifar_resnet.networks.base import Network
 from cifar_resnet.params import AugmentParams, DataParams, ModelParams, TrainParams
 from cifar_resnet.schedule import one_cycle
 
@@ -49,7 +50,7 @@ class TrainingData:
 class TrainingState:
     """All that a resumed training needs: what is random is a function of the seed, epoch and step."""
 
-    net: ResNet
+    net: Network
     optimizer: SGD
     average: AveragedModel | None  # of the weights
     totals: Tensor  # of this epoch: sum of the losses, number of right predictions, number of images
@@ -58,9 +59,9 @@ class TrainingState:
     history: list[EpochMetrics] = field(default_factory=list)
 
     @property
-    def model(self) -> ResNet:
+    def model(self) -> Network:
         """The network to evaluate and keep: the averaged one if there is one."""
-        return cast(ResNet, self.average.module) if self.average else self.net
+        return cast(Network, self.average.module) if self.average else self.net
 
     def state_dict(self) -> dict[str, Any]:
         """Only tensors, numbers and text, so that loading it needs no unpickling of code."""
@@ -92,7 +93,7 @@ def make_training_data(dataset: Dataset, data: DataParams, augment: AugmentParam
         kept, out = split_validation(labels, data.validation_images, data.split_seed)
         held_out = images[out], labels[out], "validation"
         images, labels = images[kept], labels[kept]
-    return TrainingData(images, labels, make_augmentation(augment, dataset.mean), *held_out)
+    return TrainingData(images, labels, Augmentation(augment, dataset.mean, dataset.image_px), *held_out)
 
 
 def start_training(
@@ -100,7 +101,7 @@ def start_training(
 ) -> TrainingState:
     """An untrained network, whose initial weights follow from the seed, with its optimizer."""
     torch.manual_seed(seed)
-    net = compute.place(make_network(dataset, model))
+    net = compute.place(make_network(model, len(dataset.classes), dataset.mean, dataset.std))
     optimizer = SGD(net.parameters(), lr=0.0, momentum=train.momentum, weight_decay=train.weight_decay, nesterov=True)
     average = None
     if train.ema_decay:
@@ -192,7 +193,7 @@ def _finish_epoch(state: TrainingState, data: TrainingData, lr: float, compute: 
     return metrics
 
 
-def evaluate_held_out(net: ResNet, data: TrainingData, compute: Compute) -> tuple[float, float]:
+def evaluate_held_out(net: Network, data: TrainingData, compute: Compute) -> tuple[float, float]:
     """Sum of the losses and number of right predictions; each process looks at its share of the images."""
     share = slice(compute.rank, None, compute.num_processes)
     labels = torch.tensor(data.held_out_labels[share])

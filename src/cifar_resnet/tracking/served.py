@@ -12,8 +12,8 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from cifar_resnet import layout
-from cifar_resnet.data import load_dataset
-from cifar_resnet.model import ServedModel, load_weights, make_network
+from cifar_resnet.model_file import load_model
+from cifar_resnet.networks.base import Classifier
 from cifar_resnet.params import Params
 from cifar_resnet.tracking.runs import MODEL_MD5
 from cifar_resnet.tracking.store import Store
@@ -28,13 +28,13 @@ def log_model(store: Store, run: Run, params: Params, model_md5: str, known: Log
     `known` is the model in MLflow whose files are to be written again.
 
     Raises:
-        UserError: the weights or the data set, which knows the classes and colours, are missing.
+        UserError: the file is missing or no model.
     """
-    dataset = load_dataset(layout.DATA / params.data.dataset)
-    served = ServedModel(load_weights(make_network(dataset, params.model), layout.MODEL)).eval()
-    images = np.array(dataset.test_images[:EXAMPLES])
+    trained = load_model(layout.MODEL)
+    served = Classifier(trained.net).eval()
+    images = np.zeros((EXAMPLES, trained.image_px, trained.image_px, 3), np.uint8)
     inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, *images.shape[1:]))])
-    outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, len(dataset.classes)))])
+    outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, len(trained.classes)))])
     requirements = [f"torch=={torch.__version__.partition('+')[0]}"]  # a suffix like +cpu is on no index
     model = known or store.client.create_logged_model(
         store.experiment_id, name=params.data.dataset, source_run_id=run.info.run_id, tags={MODEL_MD5: model_md5},
@@ -54,6 +54,6 @@ def log_model(store: Store, run: Run, params: Params, model_md5: str, known: Log
             signature=ModelSignature(outputs=outputs),
             input_example=images,
             pip_requirements=requirements,
-            metadata={"classes": list(dataset.classes)},
+            metadata={"classes": list(trained.classes)},
         )
     return store.client.get_logged_model(model.model_id)

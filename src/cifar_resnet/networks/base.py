@@ -1,0 +1,40 @@
+"""What every network here is: from raw images to logits, and on to probabilities."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Network(nn.Module):
+    """Standardised images (N, 3, H, W) to logits (N, num_classes), for any H = W that the network can halve.
+
+    There is no softmax: the loss wants logits. `Classifier` has it.
+    """
+
+    mean: Tensor  # (1, 3, 1, 1), of the raw values 0 to 255; `networks.make_network` sets it
+    std: Tensor
+    logit_scale = 1.0  # factor on the logits, which Grad-CAM leaves out
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.ones(1, 3, 1, 1), persistent=False)
+
+    def gradcam_layers(self) -> dict[str, nn.Module]:
+        """The layers that Grad-CAM can explain, under the names that `gradcam.layer` takes."""
+        raise NotImplementedError
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Raw uint8 images (N, H, W, 3) to standardised float32 (N, 3, H, W), channels last in memory."""
+        return (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+
+
+class Classifier(nn.Module):
+    """What people call: raw uint8 images (N, H, W, 3) to probabilities (N, num_classes)."""
+
+    def __init__(self, net: Network) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.net(self.net.normalize(images))
+        return logits.softmax(dim=1)
