@@ -148,4 +148,4 @@ print(page_faults() - before)
 """
     # In a process of its own: what other tests left in the heap decides where a block fits.
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert int(result.stdout) < 3 * 100_000_000 / resource.getpagesize()  # of 10; the heap takes a few rounds to grow
+    assert int(result.stdout) < 5 * 100_000_000 / resource.getpagesize()  # of 10; the heap takes a few rounds to grow
