@@ -14,16 +14,18 @@ from cifar_resnet.evaluation import Evaluation
 from cifar_resnet.files import replacing, write_json
 from cifar_resnet.history import read_history
 from cifar_resnet.inference import predict_logits, softmax
+from cifar_resnet.lr_range import read_found_rates, read_sweep
 from cifar_resnet.model_file import load_model
 from cifar_resnet.networks.base import Network
 from cifar_resnet.params import ComputeParams, DataParams, EvaluateParams
 from cifar_resnet.plots.evaluation import plot_confusion, plot_misclassified, plot_reliability
 from cifar_resnet.plots.learning_curves import plot_learning_curves
+from cifar_resnet.plots.lr_curve import plot_lr_curve
 from pipeline.stage import main
 
 
 def run(data: DataParams, evaluate: EvaluateParams, compute: ComputeParams) -> None:
-    """Write metrics, tables and pictures of the test set, and a picture of the epochs."""
+    """Write metrics, tables and pictures of the test set, and pictures of the sweep and of the epochs."""
     # In full precision, whatever the training used: a served model gives these probabilities, but for rounding.
     resolved = replace(prepare_compute(compute), precision=torch.float32)
     dataset = load_dataset(layout.DATA / data.dataset)
@@ -39,6 +41,7 @@ def run(data: DataParams, evaluate: EvaluateParams, compute: ComputeParams) -> N
     plot_confusion(evaluation, layout.CONFUSION_PLOT)
     plot_reliability(evaluation, evaluate.calibration_bins, layout.RELIABILITY_PLOT)
     plot_misclassified(evaluation, dataset.test_images, evaluate.grid_images, layout.MISCLASSIFIED_PLOT)
+    plot_lr_curve(read_sweep(layout.LR_CURVE), read_found_rates(layout.LR_FOUND), layout.LR_CURVE_PLOT)
     plot_learning_curves(read_history(layout.HISTORY), layout.LEARNING_CURVES)
     num_wrong = len(evaluation.misclassified)
     print(f"test accuracy {evaluation.accuracy:.2%}: {num_wrong} of {len(evaluation.labels)} images misclassified")

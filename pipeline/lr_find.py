@@ -11,7 +11,6 @@ from cifar_resnet.console import progress
 from cifar_resnet.data import Dataset, load_dataset
 from cifar_resnet.lr_range import LRSweep, as_sweep, find_rates, sweep
 from cifar_resnet.params import AugmentParams, ComputeParams, DataParams, LRFindParams, ModelParams, TrainParams
-from cifar_resnet.plots.lr_curve import plot_lr_curve
 from cifar_resnet.training import TrainingData, make_training_data, start_training, train_step
 from pipeline.stage import main
 
@@ -20,7 +19,7 @@ def run(
     data: DataParams, augment: AugmentParams, model: ModelParams, lr_find: LRFindParams, train: TrainParams,
     compute: ComputeParams,
 ) -> None:  # fmt: skip
-    """Write the sweep, the suggestions and a picture of both."""
+    """Write the sweep and the suggestions; stage evaluate draws them, so that drawing sweeps nothing again."""
     resolved = prepare_compute(compute)
     dataset = load_dataset(layout.DATA / data.dataset)
     training_data = make_training_data(dataset, data, augment)
@@ -30,7 +29,6 @@ def run(
 
     measured.write_csv(layout.LR_CURVE)
     found.write_json(layout.LR_FOUND)
-    plot_lr_curve(measured, found, layout.LR_CURVE_PLOT)
     print(f"found lr_min {found.lr_min:.4g} and lr_max {found.lr_max:.4g} ({found.rule})")
 
 

@@ -12,6 +12,7 @@ from cifar_resnet import layout
 from cifar_resnet.compute import prepare_compute
 from cifar_resnet.data import Dataset, make_digits, save_dataset
 from cifar_resnet.history import EpochMetrics, write_history
+from cifar_resnet.lr_range import FoundRates, LRSweep
 from cifar_resnet.model_file import save_model
 from cifar_resnet.networks import make_network
 from cifar_resnet.networks.base import Network
@@ -36,6 +37,8 @@ def write_project(folder: Path) -> Params:
         write_history(layout.HISTORY, history)
         used = {"epochs": 3, "lr_min": 0.01234567, "lr_max": 0.4}
         layout.TRAIN_METRICS.write_text(json.dumps(used), encoding="utf-8")
+        LRSweep((0.001, 0.01, 0.1), (2.3, 2.0, 1.5), (2.3, 2.2, 2.0)).write_csv(layout.LR_CURVE)
+        FoundRates(0.001, 0.1, "valley", {"valley": 0.1}).write_json(layout.LR_FOUND)
         evaluate.run(params.data, params.evaluate, params.compute)
     return params
 

@@ -8,7 +8,6 @@ DATA = Path("data")  # one folder per data set below it
 
 REPORTS = Path("reports")
 LR_CURVE = REPORTS / "lr_find" / "curve.csv"
-LR_CURVE_PLOT = REPORTS / "lr_find" / "curve.png"
 LR_FOUND = REPORTS / "lr_find" / "lr_find.json"
 
 MODEL = Path("models") / "model.pt"
@@ -24,6 +23,7 @@ CONFUSED_PAIRS = EVALUATION / "confused_pairs.csv"
 MISCLASSIFIED = EVALUATION / "misclassified.csv"
 MISCLASSIFIED_PLOT = EVALUATION / "misclassified.png"
 RELIABILITY_PLOT = EVALUATION / "reliability.png"
+LR_CURVE_PLOT = EVALUATION / "lr_curve.png"
 LEARNING_CURVES = EVALUATION / "learning_curves.png"
 
 GRADCAM_PAGE = REPORTS / "gradcam" / "index.html"

@@ -41,6 +41,13 @@ class LRSweep:
             writer.writerows(zip(range(len(self.lrs)), self.lrs, self.losses, self.smoothed, strict=True))
 
 
+def read_sweep(path: Path) -> LRSweep:
+    """Read what `LRSweep.write_csv` wrote."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return LRSweep(*(tuple(float(row[name]) for row in rows) for name in ("lr", "loss", "smoothed_loss")))
+
+
 @dataclass(frozen=True)
 class FoundRates:
     """The learning rates that a sweep suggests."""

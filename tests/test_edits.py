@@ -1,0 +1,42 @@
+"""The table in docs/architecture.md: which stages run again after an edit. Each row is made for real."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT
+from real_repro import dvc, finish
+from ruamel.yaml import YAML
+
+from cifar_resnet import layout
+
+pytestmark = pytest.mark.xdist_group("repro")  # one finished pipeline for all
+
+TABLE = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
+ROWS = re.findall(r"^\| (an? .*|the .*) \| (.*) \|$", TABLE, flags=re.MULTILINE)
+
+
+def make_edit(edit: str) -> None:
+    """Add a setting to a section of params.yaml, or a line to a file, as the row says."""
+    (name,) = re.findall(r"`(.*?)`", edit)
+    if edit.startswith("a new setting"):
+        settings = YAML().load(layout.PARAMS)
+        settings[name]["new"] = 1
+        YAML().dump(settings, layout.PARAMS)
+    else:
+        with Path(name).open("a", encoding="utf-8") as file:
+            file.write("\n# edited\n")
+
+
+def test_the_table_has_rows() -> None:
+    assert len(ROWS) >= 18
+
+
+@pytest.mark.parametrize(("edit", "stages"), ROWS, ids=[edit for edit, _ in ROWS])
+def test_an_edit_runs_these_stages_again(
+    edit: str, stages: str, workspace: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    finish(workspace, tmp_path_factory.getbasetemp() / "finished")
+    make_edit(edit)
+    assert set(json.loads(dvc("status", "--json"))) == ({*stages.split(", ")} - {"none"})
