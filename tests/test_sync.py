@@ -15,6 +15,7 @@ from mlflow.entities import Run
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import load_params
 from cifar_resnet.project import read_project
+from cifar_resnet.tracking.provenance import CHANGED, COMMIT, DIRTY, RECONSTRUCTED
 from cifar_resnet.tracking.publication import FILES
 from cifar_resnet.tracking.runs import STATE
 from cifar_resnet.tracking.store import open_store
@@ -91,6 +92,9 @@ def test_sync_gives_the_run_again_in_a_fresh_clone(
     assert here.data.metrics == there.data.metrics
     assert here.data.params == there.data.params
     assert here.data.tags[STATE] == there.data.tags[STATE]
+    assert (RECONSTRUCTED in here.data.tags, RECONSTRUCTED in there.data.tags) == (False, True)
+    recorded = run("git", "log", "-1", "--format=%H %ct", "--", "dvc.lock", cwd=clone).split()
+    assert [there.data.tags[COMMIT], str(there.info.start_time // 1000)] == recorded
 
 
 def test_sync_gives_the_run_again_after_a_restore_from_the_run_cache(
@@ -137,6 +141,7 @@ def test_a_dvc_experiment_and_its_run_lead_to_each_other(project: Path, capsys: 
     (found,) = [found for found in runs_in(project) if found.data.params["train.seed"] == "1"]
     assert found.data.tags["dvc_experiment"] == "brave-fox"
     assert found.data.tags["dvc_baseline"] == commit_id("HEAD")
+    assert (found.data.tags[DIRTY], found.data.tags[CHANGED]) == ("false", "train.seed=1")
 
     capsys.readouterr()
     commit_of_dvc = run("git", "for-each-ref", "--format=%(objectname)", "refs/exps", cwd=project).split()[0]

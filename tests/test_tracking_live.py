@@ -3,6 +3,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import time
 from contextlib import suppress
 from multiprocessing.synchronize import Event
@@ -179,3 +180,17 @@ def test_an_address_that_cannot_be_is_refused_before_the_training(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "mlruns")
     with pytest.raises(UserError, match="MLFLOW_TRACKING_URI"), follow():
         pytest.fail("trained")
+
+
+def test_a_store_that_failed_meanwhile_and_works_again_shows_how_the_training_ended(
+    project: Path, tiny_params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database = sqlite3.connect("mlruns/mlflow.db", isolation_level=None)
+    with follow() as live:
+        database.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON metrics BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+        )
+        live.log_epoch(epochs(1)[0])
+        database.execute("DROP TRIGGER full")
+    assert "database or disk is full" in capsys.readouterr().err
+    assert only_run(tiny_params).info.status == "FINISHED"

@@ -18,7 +18,8 @@ from cifar_resnet.networks.base import Classifier
 from cifar_resnet.params import Params, load_params
 from cifar_resnet.project import read_project
 from cifar_resnet.tracking import publish
-from cifar_resnet.tracking.runs import STATE
+from cifar_resnet.tracking.publication import SAME_WEIGHTS
+from cifar_resnet.tracking.runs import MODEL, STATE, TRAINING
 from cifar_resnet.tracking.store import open_store
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -165,6 +166,7 @@ def test_a_change_to_evaluation_alone_is_a_new_run_of_the_same_model(project: Pa
     assert first.outputs.model_outputs == second.outputs.model_outputs
     assert champion(tiny_params) == "1"
     assert len(client().search_model_versions()) == 1
+    assert second.data.tags.get(SAME_WEIGHTS) or first.data.tags.get(SAME_WEIGHTS)
 
 
 def test_a_training_followed_under_other_settings_of_a_later_stage_is_published_under_these(
@@ -241,3 +243,42 @@ def test_infinite_values_of_the_sweep_are_left_out(project: Path, tiny_params: P
     write_json(layout.LR_FOUND, json.loads(layout.LR_FOUND.read_text()) | {"suggestions": {"valley": float("nan")}})
     publish(read_project(), ALL)
     assert "lr_find/suggestion/valley" not in published_run(tiny_params).data.metrics
+
+
+def test_a_run_of_the_first_form_is_carried_over(project: Path, tiny_params: Params) -> None:
+    first = publish(read_project(), ALL)
+    run = published_run(tiny_params)
+    client().set_tag(run.info.run_id, "state", "as commit 9a3d801 made it")
+    for tag in (STATE, MODEL, TRAINING):
+        client().delete_tag(run.info.run_id, tag)
+    assert publish(read_project(), ALL).run_id == first.run_id
+    assert "state" not in published_run(tiny_params).data.tags
+
+
+def test_deleted_artifacts_are_restored_and_the_champion_answers_again(project: Path, tiny_params: Params) -> None:
+    first = publish(read_project(), ALL)
+    shutil.rmtree("mlruns/artifacts")
+    actions = publish(read_project(), ALL).actions
+    assert actions[0] == "restored the model's files"
+    assert actions[1].startswith("added ")
+    assert publish(read_project(), ALL).actions == ()
+    assert published_run(tiny_params).info.run_id == first.run_id
+    served = mlflow.pyfunc.load_model(f"models:/{tiny_params.runtime.registered_model}@champion")
+    assert served.predict(np.zeros((1, 32, 32, 3), dtype=np.uint8)).shape == (1, 10)
+
+
+def test_a_version_whose_model_was_deleted_gives_way_to_a_new_one(project: Path, tiny_params: Params) -> None:
+    store = open_store(tiny_params.runtime.experiment)
+    publish(read_project(), ALL)
+    (model,) = store.client.search_logged_models([store.experiment_id])
+    store.client.delete_logged_model(model.model_id)
+    assert any("removed version 1" in action for action in publish(read_project(), ALL).actions)
+    assert champion(tiny_params) == "2"
+
+
+def test_versions_that_another_experiment_registered_stay(project: Path, tiny_params: Params) -> None:
+    publish(read_project(), ALL)
+    with_settings(project, train={"seed": 1}, runtime={"experiment": "another"})
+    write_outputs(project, tiny_params, accuracy=0.5, seed=1)
+    publish(read_project(), ALL)
+    assert len(client().search_model_versions()) == 2

@@ -80,11 +80,21 @@ def _elect(store: Store, name: str, dataset: str) -> Iterator[str]:
 
 def _remove_orphans(store: Store, name: str) -> Iterator[str]:
     """Remove the versions of ours whose logged model was deleted: they cannot be served."""
-    known = {model.model_id for model in store.client.search_logged_models([store.experiment_id])}
     for version in _versions(store, name):
-        if "dataset" in version.tags and version.model_id and version.model_id not in known:
+        if "dataset" in version.tags and _is_deleted(store, version.source or ""):
             store.client.delete_model_version(name, version.version)
             yield f"removed version {version.version} of {name}, whose model was deleted"
+
+
+def _is_deleted(store: Store, source: str) -> bool:
+    """Whether a version's source names a logged model, of whatever experiment, that is no more."""
+    if not source.startswith("models:/"):
+        return False
+    try:
+        store.client.get_logged_model(source.removeprefix("models:/"))
+    except MlflowException as error:
+        return bool(error.error_code == "RESOURCE_DOES_NOT_EXIST")
+    return False
 
 
 def _accuracy(version: ModelVersion, dataset: str) -> float | None:
