@@ -1,4 +1,4 @@
-"""`make soak`: interrupt a pipeline at random moments, repeat it, and compare the outcome with an unharmed one's."""
+"""`make soak`: kill a pipeline, or edit its settings and code, at random moments; then compare with an unharmed one."""
 
 import os
 import random
@@ -13,9 +13,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
+from finished_pipeline import run
+from mlflow import MlflowClient
+from mlflow.entities import Run
 from real_repro import LOCK, all_runs, dvc, running_stage, send, start_repro
 
 from cifar_resnet import layout
+from cifar_resnet.dvc_files import read_lock
+from cifar_resnet.history import read_history
+from cifar_resnet.identity import path_md5, training_key
+from cifar_resnet.tracking.runs import TRAINING
 from pipeline.demo import RECIPE, overlay, prepare_project
 
 SETTINGS = {  # beside the recipe's: most of the time is spent on training
@@ -25,13 +32,19 @@ SETTINGS = {  # beside the recipe's: most of the time is spent on training
     "runtime": {"workers": 0, "checkpoint_steps": 7},
 }
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+LINKS = ("copy", "symlink", "hardlink")
+CODE = Path("src/cifar_resnet/training.py")
+EDITS = {
+    "train.epochs": lambda: overlay(layout.PARAMS, {"train": {"epochs": 15}}, layout.PARAMS),
+    "a comment in training.py": lambda: CODE.write_text(f"{CODE.read_text()}\n# edited\n"),
+}
 CASES = [(sent, target) for target in ("stage", "dvc", "both") for sent in SIGNALS]
 
 
 def main() -> None:
-    """Interrupt as often as asked for, and print a table."""
+    """Interrupt and edit as often as asked for, and print a table."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--tries", type=int, default=20)
+    parser.add_argument("--tries", type=int, default=20, help="kills, and as many edits")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000, help="of the moments; default: new")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
@@ -45,18 +58,23 @@ def main() -> None:
         dvc("repro", "lr_find")
         expected, duration_seconds = run_unharmed(folder)
         print(f"unharmed, the stages from train on take {duration_seconds:.0f} s", flush=True)
-        for number in range(options.tries):
-            sent, target = CASES[number % len(CASES)]
-            case = f"{sent.name} to {target}"
+        for number in range(2 * options.tries):
             moment = chance.uniform(0, duration_seconds)
-            stage, problem = run_interrupted(folder, moment, sent, target, expected)
+            if number < options.tries:
+                sent, target = CASES[number % len(CASES)]
+                case = f"{sent.name} to {target}"
+                stage, problem = run_interrupted(folder, moment, sent, target, expected)
+            else:
+                case, link = list(EDITS)[number % len(EDITS)], LINKS[number % len(LINKS)]
+                stage, problem = run_edited(folder, moment, case, link, chance.random() < 0.3, expected)
+                case = f"edit: {case}"
             tries[case] += 1
             survived[case] += not problem
             print(f"{number + 1:3}  {case} after {moment:.1f} s, in {stage}: {problem or 'survived'}", flush=True)
-    print(f"\n{'case':<18}{'tries':>6}{'survived':>10}")
+    print(f"\n{'case':<32}{'tries':>6}{'survived':>10}")
     for case, count in tries.items():
-        print(f"{case:<18}{count:>6}{survived[case]:>10}")
-    print(f"{'all':<18}{tries.total():>6}{survived.total():>10}")
+        print(f"{case:<32}{count:>6}{survived[case]:>10}")
+    print(f"{'all':<32}{tries.total():>6}{survived.total():>10}")
     sys.exit(survived != tries)
 
 
@@ -84,6 +102,61 @@ def run_interrupted(
     return name, repeat(expected)
 
 
+def run_edited(
+    folder: Path, moment: float, edit: str, link: str, killed: bool, expected: bytes
+) -> tuple[str, str | None]:
+    """Edit while a stage runs, perhaps kill it, undo the edit, and say what is wrong at each point."""
+    enter_copy(folder)
+    dvc("config", "cache.type", link)
+    repro = start_repro(folder / "log")
+    with suppress(psutil.TimeoutExpired):
+        repro.wait(moment)
+    stage = running_stage(repro)
+    name = f"{stage.cmdline()[-1] if stage else 'no stage'} ({link}{', killed' if killed else ''})"
+    before = {file: file.read_bytes() for file in (layout.PARAMS, CODE)}
+    EDITS[edit]()
+    if killed:
+        send(signal.SIGKILL, repro, "both")
+    repro.wait()
+    psutil.wait_procs([stage] if stage else [])
+    with suppress(AssertionError):  # `sync` may have removed a record, which it says
+        run(sys.executable, "-m", "pipeline.sync", cwd=Path.cwd())
+    if problem := false_record():
+        return name, problem
+    for file, content in before.items():
+        file.write_bytes(content)
+    problem = repeat(expected)
+    return name, problem or false_record() or damaged_object()
+
+
+def false_record() -> str | None:
+    """A training that DVC or MLflow shows with another number of epochs than it had."""
+    record = read_lock().get("train")
+    history = record and record.outs[layout.HISTORY.as_posix()]
+    if record and layout.HISTORY.exists() and path_md5(layout.HISTORY) == history:
+        epochs = record.inputs.settings["train.epochs"]
+        if len(read_history(layout.HISTORY)) != epochs:
+            return f"dvc.lock says {epochs} epochs, there were {len(read_history(layout.HISTORY))}"
+    for found in all_runs(Path.cwd()):
+        if found.info.status == "FINISHED" and int(found.data.params["train.epochs"]) != num_epochs(found):
+            return f"MLflow run {found.info.run_name} had {num_epochs(found)} epochs"
+    return None
+
+
+def num_epochs(found: Run) -> int:
+    """The epochs that an MLflow run shows."""
+    client = MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db")
+    return len(client.get_metric_history(found.info.run_id, "epoch/train_loss"))
+
+
+def damaged_object() -> str | None:
+    """A file in DVC's cache whose content is not what its name says."""
+    for path in Path(".dvc/cache/files/md5").rglob("*"):
+        if path.is_file() and path.suffix != ".dir" and path_md5(path) != f"{path.parent.name}{path.name}":
+            return f"{path} was overwritten"
+    return None
+
+
 def repeat(expected: bytes) -> str | None:
     """Finish what was interrupted, and say what is wrong then."""
     try:
@@ -92,8 +165,17 @@ def repeat(expected: bytes) -> str | None:
         return str(error).splitlines()[-1]
     if LOCK.read_bytes() != expected:
         return "dvc.lock differs"
-    statuses = [run.info.status for run in all_runs(Path.cwd())]
-    return None if statuses == ["FINISHED"] else f"MLflow has runs {statuses}"
+    statuses = Counter(found.info.status for found in all_runs(Path.cwd()) if is_expected(found))
+    return None if statuses == {"FINISHED": 1} else f"MLflow has runs {dict(statuses)}"
+
+
+def is_expected(found: Run) -> bool:
+    """Whether a run is of the settings and code that the unharmed pipeline had."""
+    return found.data.params["train.epochs"] == str(SETTINGS["train"]["epochs"]) and not is_of_other_code(found)
+
+
+def is_of_other_code(found: Run) -> bool:
+    return found.data.tags[TRAINING] != training_key(read_lock()["train"].inputs)
 
 
 def enter_copy(folder: Path) -> None:
