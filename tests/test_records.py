@@ -7,13 +7,16 @@ import pytest
 from conftest import overlay
 from finished_pipeline import run
 from real_repro import LOCK, all_runs, dvc, executed, start_repro, wait_for
+from test_checkpoint import full_disk
 
 from cifar_resnet import layout
 from cifar_resnet.dvc_files import Inputs, read_lock
+from cifar_resnet.errors import UserError
+from cifar_resnet.files import write_text
 from cifar_resnet.history import read_history
 from cifar_resnet.identity import path_md5
 from cifar_resnet.project import read_project
-from cifar_resnet.records import remove_false_records, require_older, write_receipt
+from cifar_resnet.records import remove_false_records, require_older, require_unchanged, write_receipt
 
 pytestmark = pytest.mark.xdist_group("records")
 
@@ -96,3 +99,31 @@ def test_sync_publishes_no_setting_that_no_stage_has_run_with(workspace: Path) -
     Path("dvc.yaml").write_text(text.replace("      - evaluate\n", "      - evaluate\n      - runtime.workers\n"))
     assert "evaluate ran with runtime.workers not set" in run("python", "-m", "pipeline.sync", cwd=workspace)
     assert len(all_runs(workspace)) == before
+
+
+@pytest.mark.parametrize("changed", ["src/cifar_resnet/training.py", "reports/lr_find/lr_find.json", "data/digits"])
+def test_a_changed_dependency_ends_a_stage_and_is_named(workspace: Path, changed: str) -> None:
+    Path("data/digits").mkdir(parents=True)
+    Path("reports/lr_find").mkdir(parents=True)
+    for file in ("data/digits/train_images.npy", "reports/lr_find/lr_find.json"):
+        Path(file).write_text("1")
+    before = read_project().inputs("train")
+    require_unchanged("train", before)
+    edited = Path(changed) / "train_images.npy" if changed == "data/digits" else Path(changed)
+    edited.write_text(f"{edited.read_text()} ")
+    with pytest.raises(UserError, match=f"changed while train ran: {changed}"):
+        require_unchanged("train", before)
+
+
+def test_params_that_are_being_edited_end_a_stage_with_the_reason(workspace: Path) -> None:
+    before = read_project().inputs("train")
+    layout.PARAMS.write_text("train: [")
+    with pytest.raises(UserError, match=r"changed while train ran: params\.yaml is not valid YAML"):
+        require_unchanged("train", before)
+
+
+def test_a_full_disk_leaves_the_old_output_and_one_line(tmp_path: Path) -> None:
+    write_text(tmp_path / "table.csv", "old")
+    with full_disk(1000), pytest.raises(UserError, match=r"cannot write .*table\.csv \(File too large\): make room"):
+        write_text(tmp_path / "table.csv", "new" * 1000)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]

@@ -4,17 +4,20 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import PROJECT, TINY, overlay
-from finished_pipeline import commit, run, write_dvc_project, write_outputs
+from finished_pipeline import ALL, commit, run, write_dvc_project, write_outputs
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from ruamel.yaml import YAML
 
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import load_params
 from cifar_resnet.project import read_project
+from cifar_resnet.tracking import find_runs, publish
 from cifar_resnet.tracking.provenance import CHANGED, COMMIT, DIRTY, RECONSTRUCTED
 from cifar_resnet.tracking.publication import FILES
 from cifar_resnet.tracking.runs import STATE
@@ -169,3 +172,13 @@ def test_a_commit_and_its_run_lead_to_each_other(project: Path, capsys: pytest.C
     assert f"recorded in   commit {commit_id('HEAD~')[:7]} Results" in capsys.readouterr().out
     with pytest.raises(UserError, match="'nonsense' is no run"):
         runs.print_runs("nonsense")
+
+
+def test_a_commit_made_before_a_setting_existed_keeps_its_run(project: Path) -> None:
+    now = read_project()
+    before = {**now.settings, "gradcam": {"method": "layercam"}}  # the other settings did not exist yet
+    published = publish(replace(now, settings=before), ALL)
+    YAML().dump(before, project / "params.yaml")
+    commit(project, "An older version of the settings")
+    overlay(PROJECT / "params.yaml", TINY, project / "params.yaml")
+    assert [found.run_id for found in find_runs(now.params, "HEAD")] == [published.run_id]

@@ -194,3 +194,21 @@ def test_a_store_that_failed_meanwhile_and_works_again_shows_how_the_training_en
         database.execute("DROP TRIGGER full")
     assert "database or disk is full" in capsys.readouterr().err
     assert only_run(tiny_params).info.status == "FINISHED"
+
+
+def test_a_training_of_other_code_has_a_run_of_its_own_and_the_first_one_goes_on(
+    project: Path, tiny_params: Params
+) -> None:
+    first, second, third = epochs(3)
+    code = project / "pipeline" / "train.py"
+    code.parent.mkdir()
+    for text, logged in (("code A", [first, second]), ("code B", [first]), ("code A", [third])):
+        code.write_text(text)
+        finished = [first, second] if logged == [third] else []
+        with suppress(KeyboardInterrupt), follow(*finished) as live:
+            for epoch in logged:
+                live.log_epoch(epoch)
+            raise KeyboardInterrupt
+    store = open_store(tiny_params.runtime.experiment)
+    runs = store.client.search_runs([store.experiment_id], order_by=["attributes.start_time ASC"])
+    assert [len(store.client.get_metric_history(run.info.run_id, "epoch/lr")) for run in runs] == [3, 1]
