@@ -13,7 +13,7 @@ TOOLS := .venv/.tools-installed
 
 PEERS := build/peers/.installed
 
-.PHONY: help demo repro check test hooks ui bench soak
+.PHONY: help demo repro check test hooks compare ui bench soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
@@ -42,6 +42,9 @@ bench: $(RUNTIME) $(PEERS) ## speed and memory, against other libraries: ten min
 
 soak: $(TOOLS) ## kill a pipeline at 20 random moments, and compare what comes out
 	PYTHONPATH=.:src:tests $(PYTHON) tests/soak.py
+
+compare: $(RUNTIME) ## is run B better than run A? make compare A=HEAD B=workspace
+	@$(PYTHON) -m pipeline.compare $(A) $(B)
 
 ui: $(RUNTIME) ## the runs in MLflow, on http://127.0.0.1:5000 or MLFLOW_PORT
 	$(PYTHON) -m pipeline.ui

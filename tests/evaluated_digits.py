@@ -43,8 +43,8 @@ def write_project(folder: Path) -> Params:
     return params
 
 
-def train_a_moment(dataset: Dataset, params: Params) -> Network:
-    torch.manual_seed(0)
+def train_a_moment(dataset: Dataset, params: Params, seed: int = 0) -> Network:
+    torch.manual_seed(seed)
     net = make_network(params.model, len(dataset.classes), dataset.mean, dataset.std)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     for start in range(0, 1024, 128):

@@ -95,7 +95,7 @@ def _remove(stage: str) -> None:
     false = content["stages"].pop(stage)
     with replacing(LOCK) as new:
         yaml.dump(content, new)
-    from dvc.repo import Repo  # type: ignore[import-untyped]  # 1 s, in this rare case only
+    from dvc.repo import Repo  # 1 s, in this rare case only
 
     for file in Path(Repo().stage_cache.cache_dir).glob("*/*/*"):
         try:

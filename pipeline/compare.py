@@ -1,0 +1,90 @@
+"""`python -m pipeline.compare A B [C …]`: is B better than A by more than chance, and which images made the difference?
+
+Each is `workspace`, a commit or tag, a DVC experiment, an MLflow run (name, identifier or `champion`), or a group that
+`python -m pipeline.seeds` made. All others are compared with the first. Nothing is trained.
+"""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+
+from cifar_resnet import layout
+from cifar_resnet.compare import (
+    Comparison,
+    GroupComparison,
+    SeedGroup,
+    changed_settings,
+    group_table,
+    require_same_images,
+    run_table,
+)
+from cifar_resnet.compare_sources import describe_code, read_group, read_run
+from cifar_resnet.errors import UserError
+from cifar_resnet.params import Params, load_params
+from pipeline.stage import main
+
+
+def run(options: Namespace, params: Params) -> None:
+    """Print a table, the verdict and what is behind it.
+
+    Raises:
+        UserError: a run is not at hand, or they cannot be compared.
+    """
+    comparisons = read_comparisons(options.runs, params)
+    table = run_table(comparisons) if isinstance(comparisons[0], Comparison) else group_table(comparisons)
+    verdicts = [" ".join(comparison.verdict()) for comparison in comparisons]
+    if options.markdown:
+        print("\n\n".join([as_markdown(table), *verdicts]))
+        return
+    print("\n\n".join([as_text(table), *verdicts]))
+    for comparison in comparisons:
+        if isinstance(comparison, Comparison):
+            print("\n".join(["", *details(comparison)]))
+
+
+def details(comparison: Comparison) -> Iterator[str]:
+    """What is behind a verdict: classes, confusions, settings and code, a line each."""
+    yield f"{comparison.first.name} -> {comparison.other.name}"
+    for change in comparison.class_changes():
+        clear = ", more than chance" if change.is_clear else ""
+        yield f"  class {change.name}: {change.first_right} -> {change.other_right} of {change.total} right{clear}"
+    for pair in comparison.pair_changes():
+        yield f"  {pair.true} taken for {pair.predicted}: {pair.before} -> {pair.after}"
+    for name, values in changed_settings([comparison.first, comparison.other]).items():
+        yield f"  {name}: {' -> '.join(values)}"
+    yield f"  {describe_code(comparison.first, comparison.other)}"
+
+
+def read_comparisons(words: Sequence[str], params: Params) -> list[Comparison] | list[GroupComparison]:
+    """Each of the runs or groups that `words` mean, against the first."""
+    if len(words) < 2 or len(set(words)) < len(words):
+        raise UserError(f"{' '.join(words)}: give two or more different runs, such as `HEAD workspace`")
+    groups = {word: SeedGroup(word, found) for word in words if (found := read_group(word, params))}
+    if groups and len(groups) < len(words):
+        single = next(word for word in words if word not in groups)
+        raise UserError(f"{next(iter(groups))} is a group of seeds, {single} is not: compare groups with groups")
+    runs = [run for group in groups.values() for run in group.runs.values()] or [read_run(w, params) for w in words]
+    require_same_images(runs)
+    if groups:
+        first, *others = groups.values()
+        return [GroupComparison(first, other, len(others)) for other in others]
+    return [Comparison(runs[0], other, len(words) - 1) for other in runs[1:]]
+
+
+def as_text(rows: Sequence[Sequence[str]]) -> str:
+    """Rows in columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def as_markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as a table that GitHub shows."""
+    head, *body = ([cell.replace("|", "\\|") for cell in row] for row in rows)
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *body])
+
+
+if __name__ == "__main__":
+    parser = ArgumentParser(prog="python -m pipeline.compare", description=__doc__)
+    parser.add_argument("runs", nargs="+", metavar="RUN")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown, for a pull request")
+    options = parser.parse_args()
+    main(lambda: run(options, load_params(layout.PARAMS)))

@@ -1,0 +1,78 @@
+"""`python -m pipeline.seeds N`: train the current settings from N seeds, and say what they are worth on average.
+
+Each seed is a DVC experiment, GROUP-seed0, GROUP-seed1 and so on, that runs in a copy of the project. One that exists
+is not run again, and a killed one continues from its checkpoint: start the same command again. In MLflow the runs stand
+below one parent run. `lr_find.seed` stays as it is: all seeds train at the same learning rates.
+"""
+
+import subprocess
+import sys
+from argparse import ArgumentParser
+from collections.abc import Mapping
+
+from cifar_resnet.compare import SeedGroup, percentage
+from cifar_resnet.compare_sources import find_group, read_group
+from cifar_resnet.dvc_files import Inputs
+from cifar_resnet.errors import UserError
+from cifar_resnet.identity import training_key
+from cifar_resnet.project import Project
+from pipeline.compare import as_text
+from pipeline.stage import main
+
+SEED = "train.seed"
+
+
+def run_seeds(project: Project, count: int, name: str | None) -> None:
+    """Run the seeds that are missing, and print what came of all.
+
+    Raises:
+        UserError: an experiment failed, or its results are not at hand.
+    """
+    group = name or group_name(project)
+    for seed in range(count):
+        if seed in find_group(group):
+            print(f"{group}-seed{seed} exists", flush=True)
+            continue
+        print(f"running {group}-seed{seed}, {seed + 1} of {count}", flush=True)
+        command = ["dvc", "exp", "run", "--temp", "--name", f"{group}-seed{seed}", "--set-param", f"{SEED}={seed}"]
+        if subprocess.run([sys.executable, "-m", *command]).returncode or seed not in find_group(group):
+            raise UserError(f"{group}-seed{seed} failed; correct the reason above, then start the same command again")
+    runs = {seed: run for seed, run in read_group(group, project.params).items() if seed < count}
+    result = SeedGroup(group, runs)
+    rows = [[str(seed), percentage(run.evaluation.accuracy)] for seed, run in runs.items()]
+    print(f"\n{as_text([['seed', 'accuracy'], *rows])}\n\n{result.describe()}.")
+    from cifar_resnet.tracking.groups import publish_group  # 2 s
+
+    print(publish_group(project.params, group, figures(result)))
+
+
+def group_name(project: Project) -> str:
+    """A name that is another one for other settings or code, whatever the seed."""
+    inputs = project.inputs("train")
+    settings = {key: value for key, value in project.tracked.items() if key != SEED}
+    key = training_key(Inputs(settings, inputs.files))
+    return f"{project.params.data.dataset}-{project.params.train.epochs}ep-{key[:6]}"
+
+
+def figures(group: SeedGroup) -> Mapping[str, float]:
+    """What MLflow shows of a group: of one seed, there is no deviation."""
+    sample = group.accuracy
+    shown = {"seeds/count": float(len(group.runs)), "seeds/mean": sample.mean}
+    if len(group.runs) > 1:
+        shown |= {"seeds/standard_deviation": sample.standard_deviation}
+        shown |= {"seeds/interval_low": sample.interval.low, "seeds/interval_high": sample.interval.high}
+    return shown
+
+
+if __name__ == "__main__":
+    parser = ArgumentParser(prog="python -m pipeline.seeds", description=__doc__)
+    parser.add_argument("count", type=int, metavar="N", help="seeds: 0 to N - 1")
+    parser.add_argument("--name", help="of the group; by default one made from data set, epochs, settings and code")
+    options = parser.parse_args()
+    if options.count < 1:
+        parser.error(f"N is {options.count}; allowed: 1 or more")
+
+    def run(project: Project) -> None:  # noqa: D103
+        run_seeds(project, options.count, options.name)
+
+    main(run)

@@ -1,0 +1,38 @@
+"""A group of seeds in MLflow: one parent run, which the UI folds the runs of the seeds under."""
+
+from collections.abc import Mapping
+from time import time
+
+from mlflow.entities import Metric
+
+from cifar_resnet.params import Params
+from cifar_resnet.tracking.provenance import EXPERIMENT
+from cifar_resnet.tracking.runs import FINISHED, all_runs, set_tags
+from cifar_resnet.tracking.store import open_store, store_errors
+
+GROUP = "mlflow.pipeline.group"  # tag of the parent run: the group's name
+PARENT = "mlflow.parentRunId"  # MLflow's own
+
+
+def publish_group(params: Params, group: str, figures: Mapping[str, float]) -> str:
+    """Make or complete the parent run of a group, and put its seeds' runs below it; returns what is there, in words.
+
+    Raises:
+        UserError: the store fails.
+    """
+    with store_errors(), (store := open_store(params.runtime.experiment)).lock:
+        runs = all_runs(store)
+        parent = next((run for run in runs if run.data.tags.get(GROUP) == group), None)
+        if parent is None:
+            parent = store.client.create_run(store.experiment_id, run_name=group, tags={GROUP: group})
+        now, parent_id = int(1000 * time()), parent.info.run_id
+        shown = parent.data.metrics
+        changed = [Metric(name, value, now, 0) for name, value in figures.items() if shown.get(name) != value]
+        if changed:
+            store.client.log_batch(parent_id, metrics=changed)
+        children = [run for run in runs if run.data.tags.get(EXPERIMENT, "").rpartition("-seed")[0] == group]
+        for run in children:
+            set_tags(store, run, {PARENT: parent_id})
+        if parent.info.status != FINISHED:
+            store.client.set_terminated(parent_id, FINISHED)
+        return f"MLflow run {group} holds {len(children)} runs"

@@ -1,0 +1,54 @@
+"""A DVC project with the results of two small networks: real predictions, commits and cache, no long training."""
+
+import shutil
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT, TINY
+from evaluated_digits import train_a_moment
+from finished_pipeline import commit, epochs, run, write_dvc_project, write_outputs
+
+from cifar_resnet import layout
+from cifar_resnet.compute import prepare_compute
+from cifar_resnet.data import make_digits, save_dataset
+from cifar_resnet.history import write_history
+from cifar_resnet.model_file import save_model
+from cifar_resnet.params import load_params
+from pipeline import evaluate
+from pipeline.demo import overlay
+
+
+def write_results(folder: Path, seed: int, epochs_done: int) -> None:
+    """Fill `folder/ready`, from which the stages of `write_dvc_project` copy, with a network's real predictions."""
+    overlay(PROJECT / layout.PARAMS, TINY, folder / layout.PARAMS)
+    overlay(folder / layout.PARAMS, {"train": {"seed": seed, "epochs": epochs_done}}, folder / layout.PARAMS)
+    params = load_params(folder / layout.PARAMS)
+    write_outputs(folder / "ready", params)
+    with chdir(folder / "ready"):
+        prepare_compute(params.compute)
+        dataset = make_digits(seed=0)
+        save_dataset(dataset, layout.DATA / "digits")
+        save_model(layout.MODEL, train_a_moment(dataset, params, seed), params.model, dataset)
+        write_history(layout.HISTORY, epochs(epochs_done))
+        evaluate.run(params.data, params.evaluate, params.compute)
+
+
+@pytest.fixture(scope="session")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tag `first` of seed 0, tag `second` of seed 1, tag `longer` of seed 2 and 3 epochs, also the workspace."""
+    folder = tmp_path_factory.mktemp("compared")
+    (folder / "ready").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):
+            patch.delenv(variable, raising=False)
+        for number, (tag, seed, epochs_done) in enumerate([("first", 0, 2), ("second", 1, 2), ("longer", 2, 3)]):
+            write_results(folder, seed, epochs_done)
+            if number == 0:
+                write_dvc_project(folder)
+                for name in ("src", "pipeline"):
+                    shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            run("dvc", "repro", "--force", cwd=folder)
+            commit(folder, f"Results of seed {seed}")
+            run("git", "tag", tag, cwd=folder)
+    return folder

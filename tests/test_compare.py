@@ -1,0 +1,129 @@
+"""`pipeline.compare` on real predictions, commits, caches and MLflow runs, and groups of seeds."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+from compared_runs import compared  # noqa: F401 - a fixture
+from conftest import overlay
+from finished_pipeline import run
+from mlflow import MlflowClient
+from real_repro import all_runs, dvc, wait_for
+
+from cifar_resnet import layout
+from cifar_resnet.compare_sources import find_group
+from cifar_resnet.errors import UserError
+from cifar_resnet.evaluation import Evaluation
+from cifar_resnet.params import load_params
+from cifar_resnet.project import read_project
+from cifar_resnet.tracking import publish
+from pipeline import compare
+
+pytestmark = pytest.mark.xdist_group("compare")  # whose project is made once
+
+
+@pytest.fixture
+def project(compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
+    """A copy of the compared project, as the working directory."""
+    folder = tmp_path / "project"
+    shutil.copytree(compared, folder)
+    monkeypatch.chdir(folder)
+    for variable in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
+        monkeypatch.delenv(variable, raising=False)
+    return folder
+
+
+def compared_text(capsys: pytest.CaptureFixture[str], *words: str, markdown: bool = False) -> str:
+    capsys.readouterr()
+    compare.run(Namespace(runs=list(words), markdown=markdown), load_params(layout.PARAMS))
+    return capsys.readouterr().out
+
+
+def right(evaluation: Evaluation) -> int:
+    return int((evaluation.predicted == evaluation.labels).sum())
+
+
+def test_two_commits_are_compared_image_by_image(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (comparison,) = compare.read_comparisons(["first", "second"], load_params(layout.PARAMS))
+    assert isinstance(comparison, compare.Comparison)
+    one, other, counts = comparison.first.evaluation, comparison.other.evaluation, comparison.counts
+    assert counts.total == 359
+    assert right(other) - right(one) == counts.only_second - counts.only_first
+    printed = compared_text(capsys, "first", "second")
+    assert f"({right(other):,} of 359, 95% interval " in printed
+    assert "Both have the same settings with seeds 0 and 1" in printed
+    assert "  train.seed: 0 -> 1" in printed
+
+
+def test_the_workspace_and_its_mlflow_run_have_the_same_predictions(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publication = publish(read_project())
+    assert publication.run_name
+    printed = compared_text(capsys, "workspace", publication.run_name)
+    assert "The difference is +0.00 points" in printed
+    assert "Both have the same settings and seed." in printed
+    assert "train." not in printed.partition("->")[2]
+
+
+def test_markdown_holds_the_table_and_the_verdict(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = compared_text(capsys, "first", "longer", "second", markdown=True)
+    assert printed.startswith("| run | accuracy | 95% interval | against first |")
+    assert "allow for 2 comparisons with first (Bonferroni)" in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["first", "nonsense"], "'nonsense' is no run"),
+        (["first"], "give two or more different runs"),
+        (["first", "champion"], "is champion yet"),
+    ],
+)
+def test_what_cannot_be_compared_is_named(project: Path, words: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        compare.read_comparisons(words, load_params(layout.PARAMS))
+
+
+def test_runs_on_other_test_images_are_refused(project: Path) -> None:
+    table = layout.PREDICTIONS.read_text().splitlines()
+    layout.PREDICTIONS.write_text("\n".join(table[:-1]) + "\n")
+    dvc("commit", "--force", "evaluate")
+    with pytest.raises(UserError, match=r"saw different test images \(359 and 358 images\)"):
+        compare.read_comparisons(["first", "workspace"], load_params(layout.PARAMS))
+
+
+def start_seeds(count: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pipeline.seeds", str(count), "--name", "tiny"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def test_a_group_of_seeds_that_was_killed_goes_on_and_stands_below_one_parent(workspace: Path) -> None:
+    overlay(layout.PARAMS, {"runtime": {"checkpoint_steps": 1}}, layout.PARAMS)
+    run("git", "-c", "user.name=Test", "-c", "user.email=t@example.org", "commit", "-qam", "Checkpoints", cwd=workspace)
+    run("git", "config", "user.name", "Test", cwd=workspace)
+    run("git", "config", "user.email", "t@example.org", cwd=workspace)
+    killed = start_seeds(2)
+    wait_for(lambda: list(workspace.glob("checkpoints/*/state.pt")))
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    printed, _ = start_seeds(2).communicate()
+    assert "continuing from the checkpoint" in printed
+    assert "tiny: mean " in printed
+    assert find_group("tiny") == {0: "tiny-seed0", 1: "tiny-seed1"}
+    again, _ = start_seeds(2).communicate()
+    assert "tiny-seed0 exists\ntiny-seed1 exists" in again
+
+    (parent,) = (found for found in all_runs(workspace) if found.info.run_name == "tiny")
+    identifier = parent.info.run_id
+    children = [found for found in all_runs(workspace) if found.data.tags.get("mlflow.parentRunId") == identifier]
+    accuracies = [child.data.metrics["evaluate/accuracy"] for child in children]
+    assert sorted(child.data.params["train.seed"] for child in children) == ["0", "1"]
+    assert parent.data.metrics["seeds/mean"] == pytest.approx(sum(accuracies) / 2)
+    client = MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db")
+    assert len(client.get_metric_history(parent.info.run_id, "seeds/mean")) == 1
