@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from cifar_resnet import layout
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import load_params
+from cifar_resnet.store_location import tracking_uri
 from pipeline.stage import main
 
 RECIPE = Path("recipes") / "digits.yaml"
@@ -66,8 +67,6 @@ def overlay(params: Path, changes: dict[str, dict[str, Any]], destination: Path)
 
 def demo_environment() -> dict[str, str]:
     """The environment of the demo's commands: this Python for the stages, and this project's MLflow store."""
-    from cifar_resnet.tracking.store import tracking_uri  # 2 s
-
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {**os.environ, "DVC_NO_ANALYTICS": "1", "MLFLOW_TRACKING_URI": tracking_uri(), "PATH": path}
 

@@ -6,8 +6,10 @@ import inspect
 import os
 import select
 import signal
+import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,6 +19,7 @@ from cifar_resnet.dvc_files import Stage
 from cifar_resnet.errors import UserError
 from cifar_resnet.project import Project, read_project
 from cifar_resnet.records import require_older, require_true_records, require_unchanged, write_receipt
+from cifar_resnet.store_location import follow_move
 from pipeline import STARTED_NS
 
 CLOSED_OR_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
@@ -32,6 +35,7 @@ def main(run: Callable[..., None]) -> None:
     signal.signal(signal.SIGTERM, _exit_in_order)
     try:
         _require_project()
+        _follow_move()
         names = inspect.signature(run).parameters
         if names:
             project = read_project()
@@ -88,6 +92,13 @@ def _require_project() -> None:
     """
     if not layout.PARAMS.exists() and not Path("dvc.yaml").exists():
         raise UserError(f"{Path.cwd()} is not this project's folder: change to the one with {layout.PARAMS} first")
+
+
+def _follow_move() -> None:
+    """Point a store that was copied or moved with the project to its own files, before anything uses them."""
+    with suppress(UserError, sqlite3.Error):  # what needs the store reports that in its own words
+        if former := follow_move():
+            print(f"the project was moved or copied: its MLflow store no longer points into {former}", flush=True)
 
 
 def _has_closed_output() -> bool:

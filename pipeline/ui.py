@@ -4,7 +4,8 @@ import os
 import sys
 
 from cifar_resnet.params import RuntimeParams
-from cifar_resnet.tracking.store import open_store, without_password
+from cifar_resnet.store_location import masked
+from cifar_resnet.tracking.store import open_store
 from pipeline.stage import main
 
 
@@ -17,7 +18,7 @@ def run(runtime: RuntimeParams) -> None:
     store = open_store(runtime.experiment)
     uri = store.uri
     if uri.startswith(("http://", "https://")):
-        print(f"the runs are on {without_password(uri)}")
+        print(f"the runs are on {masked(uri)}")
         return
     port = os.environ.get("MLFLOW_PORT", "5000")
     address = ["--host", "127.0.0.1", "--port", port, "--workers", "1"]

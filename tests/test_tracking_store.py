@@ -2,16 +2,21 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from mlflow import MlflowClient
+from mlflow.cli import gc
 
 from cifar_resnet.errors import UserError
-from cifar_resnet.tracking.store import Store, open_store, tracking_uri
+from cifar_resnet.store_location import follow_move, masked, tracking_uri
+from cifar_resnet.tracking.store import Store, open_store, store_errors
+from pipeline.stage import main
 
 fork = multiprocessing.get_context("fork")
 
@@ -120,11 +125,10 @@ def test_artifacts_open_where_the_project_was_moved_or_copied_to(
     transfer(project, moved)
     shutil.rmtree(project, ignore_errors=True)
     monkeypatch.chdir(moved)
-    store = open_store("moving")
-    assert store.moved_from == (project / "mlruns" / "artifacts").as_uri()
-    assert read_the_artifact(store, run_id) == "kept"
+    assert follow_move() == (project / "mlruns" / "artifacts").as_uri()
+    assert read_the_artifact(open_store("moving"), run_id) == "kept"
     assert str(project) not in "".join(sqlite3.connect(moved / "mlruns" / "mlflow.db").iterdump()).replace("%20", " ")
-    assert open_store("moving").moved_from is None
+    assert follow_move() is None
 
 
 def test_a_database_that_cannot_be_opened_fails_at_once(project: Path) -> None:
@@ -141,3 +145,58 @@ def test_a_deleted_experiment_is_named_with_the_way_to_bring_it_back(project: Pa
     store.client.delete_experiment(store.experiment_id)
     with pytest.raises(UserError, match=f"mlflow experiments restore -x {store.experiment_id}"):
         open_store("gone")
+
+
+def test_a_copy_deletes_its_own_files_and_not_those_of_the_original(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "params.yaml").touch()
+    original = open_store("copied")
+    run_id = log_an_artifact(original)
+    original.client.delete_run(run_id)
+    copy = project.with_name("copy")
+    shutil.copytree(project, copy)
+    monkeypatch.chdir(copy)
+    main(lambda: None)  # any command of this project
+    assert f"no longer points into {(project / 'mlruns').as_uri()}" in capsys.readouterr().out
+    collected = CliRunner().invoke(gc, ["--backend-store-uri", f"sqlite:///{copy}/mlruns/mlflow.db"])
+    assert collected.exit_code == 0, collected.output
+    assert not list(copy.rglob("note.txt"))
+    assert list(project.rglob("note.txt"))
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["refuses", "silent"])
+def test_a_database_out_of_reach_is_named_within_ten_seconds_and_without_its_password(
+    answers: bool, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("psycopg")
+    started = time.monotonic()
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        if answers:
+            server.listen()  # the kernel connects, and nobody says a word
+        address = f"postgresql+psycopg://me:se/cret@127.0.0.1:{server.getsockname()[1]}/mlflow?sslpassword=secret"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        with (
+            pytest.raises(UserError, match=r"postgresql\+psycopg://me:\*\*\*@127.*(refused|timeout)") as raised,
+            store_errors(),
+        ):
+            open_store("unreachable")
+    assert time.monotonic() - started < 10
+    assert "cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://host:5000", "http://host:5000"),
+        ("sqlite:////srv/a=b/mlflow.db", "sqlite:////srv/a=b/mlflow.db"),
+        ("https://me:se@cr/et@host/x?a=1", "https://me:***@host/x?a=1"),
+        ("https://host/x?Token=s3cr&a=1&X-Amz-Signature=s3cr", "https://host/x?Token=***&a=1&X-Amz-Signature=***"),
+        ("cannot reach mysql://me:secret@host, nor ftp://me:secret@host", "cannot reach mysql://me:***@host"),
+    ],
+)
+def test_secrets_in_an_address_are_not_printed(text: str, shown: str) -> None:
+    assert masked(text).startswith(shown)
+    assert "s3cr" not in masked(text)
+    assert "secret" not in masked(text)

@@ -11,6 +11,7 @@ from cifar_resnet.dvc_files import Inputs
 from cifar_resnet.history import EpochMetrics
 from cifar_resnet.identity import training_key
 from cifar_resnet.project import Project
+from cifar_resnet.store_location import tracking_uri
 from cifar_resnet.tracking.provenance import code_tags, machine_tags, process_tags, workspace_id
 from cifar_resnet.tracking.results import epoch_values
 from cifar_resnet.tracking.runs import (
@@ -27,7 +28,7 @@ from cifar_resnet.tracking.runs import (
     set_tags,
     unpublished_trainings,
 )
-from cifar_resnet.tracking.store import Store, open_store, reason, tracking_uri
+from cifar_resnet.tracking.store import Store, open_store, reason
 
 
 @dataclass

@@ -82,8 +82,7 @@ def publish(project: Project, completed: frozenset[str] = frozenset()) -> Public
         UserError: the store fails, its address is wrong or the experiment was deleted.
     """
     with store_errors(), (store := open_store(project.params.runtime.experiment)).lock:
-        actions = [f"locations corrected after a move from {store.moved_from}"] if store.moved_from else []
-        actions += [f"closed {name}, whose process is gone" for name in close_dead_runs(store)]
+        actions = [f"closed {name}, whose process is gone" for name in close_dead_runs(store)]
         actions += [] if completed else remove_false_records()
         results = read_results(project, completed)
         if obstacle := _obstacle(results, completed):

@@ -1,9 +1,4 @@
-"""Where runs are kept: which MLflow store, made safely, found again after the project was moved.
-
-In order: `MLFLOW_TRACKING_URI` if not empty, then `mlruns/mlflow.db` in the main project (`DVC_ROOT`, which DVC sets
-for stages: a queued or temporary experiment runs in a folder that DVC deletes afterwards), then in this project.
-Artifacts are kept beside an SQLite database, in `mlruns/` with another database, and where its server says with one.
-"""
+"""The MLflow store that runs are kept in: made safely, opened, and named without its password when it fails."""
 
 import logging
 import os
@@ -11,7 +6,7 @@ import re
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,28 +15,17 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
+from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from cifar_resnet.errors import UserError
 from cifar_resnet.layout import project_root
+from cifar_resnet.store_location import ARTIFACT_ROOT, DATABASES, SQLITE, follow_move, masked, tracking_uri
 
 # It announces every table it makes, and prints a traceback of each error that it also raises.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
-SQLITE = "sqlite:///"
-DATABASES = ("postgresql", "mysql", "mssql")  # followed by :// or by +driver://
 LOCK_SECONDS = 600  # to wait for another process that publishes
-ARTIFACT_ROOT = "artifact_root"  # experiment tag: where the artifacts were when the database was last opened
-
-# Everything in MLflow's schema (3.17) that holds a location below the artifact root.
-_LOCATIONS = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "storage_location"),
-    ("model_versions", "source"),
-    ("experiment_tags", "value"),  # ARTIFACT_ROOT itself; last, as it says what to look for
-)
 
 
 @dataclass(frozen=True)
@@ -52,31 +36,10 @@ class Store:
     client: MlflowClient
     experiment: Experiment
     lock: FileLock  # one process of this project at a time publishes
-    moved_from: str | None  # the former artifact root, if the project was found moved
 
     @property
     def experiment_id(self) -> str:
         return str(self.experiment.experiment_id)
-
-
-def tracking_uri() -> str:
-    """The store's address; a relative SQLite path counts from the project's root.
-
-    Raises:
-        UserError: `MLFLOW_TRACKING_URI` is nothing MLflow can use here.
-    """
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
-    if uri.startswith(("http://", "https://")) or uri.startswith(DATABASES):
-        return uri
-    if uri and not uri.startswith(SQLITE):
-        raise UserError(
-            f"MLFLOW_TRACKING_URI is {without_password(uri)!r}; allowed: http(s)://HOST:PORT, {SQLITE}FILE, "
-            "postgresql://…, mysql://…, mssql://…; unset it for the project's own store"
-        )
-    path = project_root() / (uri.removeprefix(SQLITE) if uri else "mlruns/mlflow.db")
-    if {"%", "?"} & set(str(path)):  # SQLAlchemy would read them as parts of a URL
-        raise UserError(f"MLflow cannot keep a database at {path}: a % or ? in the path; rename that folder")
-    return f"{SQLITE}{path}"
 
 
 @contextmanager
@@ -86,18 +49,13 @@ def store_errors() -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, OSError, sqlite3.Error, ImportError) as error:
         # ImportError: a database's driver is not installed.
-        raise UserError(f"the MLflow store {without_password(tracking_uri())} failed: {reason(error)}") from error
-
-
-def without_password(uri: str) -> str:
-    """An address, or a text with some, that may be printed."""
-    return re.sub(r"//([^\s/@:]*):\S*@", r"//\1:***@", re.sub(r"(password=)[^\s&]*", r"\1***", uri))
+        raise UserError(f"the MLflow store {masked(tracking_uri())} failed: {reason(error)}") from error
 
 
 def reason(error: Exception) -> str:
     """An error in one short line: of a chain of network errors the innermost, of SQLAlchemy's the database's own."""
     text = re.sub(r"\(raised as a result of [^)]*\)", "", " ".join(str(error).split()))
-    return without_password(text.rpartition("Caused by ")[2].strip())[:200]
+    return masked(text.rpartition("Caused by ")[2].strip())[:200]
 
 
 def open_store(experiment: str) -> Store:
@@ -109,7 +67,6 @@ def open_store(experiment: str) -> Store:
     """
     uri = tracking_uri()
     folder = project_root() / "mlruns"
-    moved_from = None
     # A server knows where its artifacts are; a database without one keeps them here, for whatever the folder is from
     # which it is used: a queued experiment's is deleted afterwards.
     artifacts = None if uri.startswith("http") else (folder / "artifacts").as_uri()
@@ -118,17 +75,14 @@ def open_store(experiment: str) -> Store:
         folder = path.parent
         artifacts = (folder / "artifacts").as_uri()
         _create_database(path, artifacts)
-        moved_from = _correct_locations(path, artifacts)
+        follow_move()
+    elif uri.startswith(DATABASES):
+        create_engine(uri).connect().close()  # one that is out of reach MLflow would try for 105 s, in silence
     _set_global_uri(uri)
     client = MlflowClient(uri)
     folder.mkdir(parents=True, exist_ok=True)
-    return Store(
-        uri,
-        client,
-        _find_or_create(client, experiment, artifacts),
-        FileLock(folder / "publish.lock", LOCK_SECONDS),
-        moved_from,
-    )
+    lock = FileLock(folder / "publish.lock", LOCK_SECONDS)
+    return Store(uri, client, _find_or_create(client, experiment, artifacts), lock)
 
 
 def _create_database(path: Path, artifacts: str) -> None:
@@ -148,30 +102,6 @@ def _create_database(path: Path, artifacts: str) -> None:
             new = Path(folder) / path.name
             SqlAlchemyStore(f"{SQLITE}{new}", artifacts).engine.dispose()  # type: ignore[no-untyped-call]
             new.replace(path)
-
-
-def _correct_locations(path: Path, artifacts: str) -> str | None:
-    """If the artifacts beside this database moved with it, correct every location that MLflow keeps as an absolute URI.
-
-    Returns:
-        The former artifact root, None if nothing moved.
-    """
-    # Opening the file here, not in MLflow, also reports an unusable one at once: MLflow would retry for 100 s.
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=20, isolation_level=None)) as database:
-        moved = "SELECT DISTINCT value FROM experiment_tags WHERE key = ? AND value <> ?"
-        if not database.execute(moved, (ARTIFACT_ROOT, artifacts)).fetchall():
-            return None
-        database.execute("BEGIN IMMEDIATE")  # eight processes may get here at once
-        former = [root for (root,) in database.execute(moved, (ARTIFACT_ROOT, artifacts))]
-        for root in former:
-            for table, column in _LOCATIONS:
-                database.execute(
-                    f"UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1) "  # noqa: S608 - constants
-                    f"WHERE {column} = :old OR substr({column}, 1, length(:old) + 1) = :old || '/'",
-                    {"old": root, "new": artifacts},
-                )
-        database.execute("COMMIT")
-        return ", ".join(former) or None
 
 
 def _set_global_uri(uri: str) -> None:
@@ -195,7 +125,7 @@ def _find_or_create(client: MlflowClient, name: str, artifacts: str | None) -> E
         assert experiment is not None
     if experiment.lifecycle_stage != LifecycleStage.ACTIVE:
         raise UserError(
-            f"the MLflow experiment {name!r} was deleted: `MLFLOW_TRACKING_URI={without_password(tracking_uri())} "
+            f"the MLflow experiment {name!r} was deleted: `MLFLOW_TRACKING_URI={masked(tracking_uri())} "
             f"mlflow experiments restore -x {experiment.experiment_id}` brings it back; or set another name in "
             "runtime.experiment"
         )

@@ -1,0 +1,88 @@
+"""Where the MLflow store is, and that it was moved or copied: all of this without MLflow, whose import takes 2 s.
+
+In order: `MLFLOW_TRACKING_URI` if not empty, then `mlruns/mlflow.db` in the main project (`DVC_ROOT`, which DVC sets
+for stages: a queued or temporary experiment runs in a folder that DVC deletes afterwards), then in this project.
+Artifacts are kept beside an SQLite database, in `mlruns/` with another database, and where its server says with one.
+"""
+
+import os
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from cifar_resnet.errors import UserError
+from cifar_resnet.layout import project_root
+
+SQLITE = "sqlite:///"
+DATABASES = ("postgresql", "mysql", "mssql")  # followed by :// or by +driver://
+ARTIFACT_ROOT = "artifact_root"  # experiment tag: where the artifacts were when the database was last opened
+
+# Everything in MLflow's schema (3.17) that holds a location below the artifact root.
+_LOCATIONS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+    ("model_versions", "source"),
+    ("experiment_tags", "value"),  # ARTIFACT_ROOT itself; last, as it says what to look for
+)
+
+
+def tracking_uri() -> str:
+    """The store's address; a relative SQLite path counts from the project's root.
+
+    Raises:
+        UserError: `MLFLOW_TRACKING_URI` is nothing MLflow can use here.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    if uri.startswith(("http://", "https://")) or uri.startswith(DATABASES):
+        return uri
+    if uri and not uri.startswith(SQLITE):
+        raise UserError(
+            f"MLFLOW_TRACKING_URI is {masked(uri)!r}; allowed: http(s)://HOST:PORT, {SQLITE}FILE, "
+            "postgresql://…, mysql://…, mssql://…; unset it for the project's own store"
+        )
+    path = project_root() / (uri.removeprefix(SQLITE) if uri else "mlruns/mlflow.db")
+    if {"%", "?"} & set(str(path)):  # SQLAlchemy would read them as parts of a URL
+        raise UserError(f"MLflow cannot keep a database at {path}: a % or ? in the path; rename that folder")
+    return f"{SQLITE}{path}"
+
+
+def masked(text: str) -> str:
+    """An address, or a text with some, without the passwords, tokens and keys in it."""
+    text = re.sub(r"//([^\s/@:]*):\S*@", r"//\1:***@", text)
+    return re.sub(r"(?i)(\w*(?:pass|pwd|token|key|secret|sig|auth|cred)\w*=)[^\s&;]*", r"\1***", text)
+
+
+def follow_move() -> str | None:
+    """If the artifacts beside an SQLite store moved with it, correct every location that MLflow keeps as absolute URI.
+
+    Returns:
+        The former artifact root, None if nothing moved.
+
+    Raises:
+        UserError: the address is wrong.
+        sqlite3.Error: the database cannot be used.
+    """
+    uri = tracking_uri()
+    path = Path(uri.removeprefix(SQLITE))
+    if not uri.startswith(SQLITE) or not path.exists():
+        return None
+    artifacts = (path.parent / "artifacts").as_uri()
+    # Opening the file here, not in MLflow, also reports an unusable one at once: MLflow would retry for 100 s.
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=20, isolation_level=None)) as database:
+        moved = "SELECT DISTINCT value FROM experiment_tags WHERE key = ? AND value <> ?"
+        if not database.execute(moved, (ARTIFACT_ROOT, artifacts)).fetchall():
+            return None
+        database.execute("BEGIN IMMEDIATE")  # eight processes may get here at once
+        former = [root for (root,) in database.execute(moved, (ARTIFACT_ROOT, artifacts))]
+        for root in former:
+            for table, column in _LOCATIONS:
+                database.execute(
+                    f"UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1) "  # noqa: S608 - constants
+                    f"WHERE {column} = :old OR substr({column}, 1, length(:old) + 1) = :old || '/'",
+                    {"old": root, "new": artifacts},
+                )
+        database.execute("COMMIT")
+        return ", ".join(former) or None
