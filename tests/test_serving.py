@@ -1,5 +1,7 @@
 """The champion as MLflow serves it: a real `mlflow models serve`, asked over HTTP."""
 
+import base64
+import io
 import json
 import os
 import shutil
@@ -18,17 +20,35 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import torch
 from evaluated_digits import write_project
 from finished_pipeline import ALL
+from PIL import Image
 from test_tracking_server import free_port, wait_for
 
 from cifar_resnet import layout
+from cifar_resnet.image_decoding import decode_image
+from cifar_resnet.model_file import load_model
+from cifar_resnet.networks.base import Classifier
 from cifar_resnet.project import read_project
 from cifar_resnet.tracking import publish
 
 pytestmark = pytest.mark.xdist_group("serving")  # one server for all
 
 IMAGE = np.zeros((1, 32, 32, 3), dtype=int)
+
+
+def as_file(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def encoded(file: bytes) -> str:
+    return base64.b64encode(file).decode()
+
+
+PICTURE = encoded(as_file(Image.radial_gradient("L").resize((99, 66)), "PNG"))
 
 
 @pytest.fixture(scope="module")
@@ -82,17 +102,22 @@ def test_the_served_model_gives_the_probabilities_that_evaluate_wrote(server: Si
         ({"inputs": IMAGE[:, :28, :28].tolist()}, "an array of shape (1, 28, 28, 3)"),
         ({"inputs": IMAGE[0].tolist()}, "an array of shape (32, 32, 3)"),
         ({"inputs": IMAGE.transpose(0, 3, 1, 2).tolist()}, "an array of shape (1, 3, 32, 32)"),
-        ({"inputs": []}, "this is a list"),
+        ({"inputs": []}, "this is an empty list"),
         ({"inputs": [[1, 2], [3]]}, "inhomogeneous shape"),
         ({"inputs": (IMAGE + 0.5).tolist()}, "values of type float64"),
         ({"inputs": (IMAGE + 256).tolist()}, "values from 256 to 256"),
         ({"inputs": (IMAGE - 1).tolist()}, "values from -1 to -1"),
-        ({"inputs": IMAGE.astype(str).tolist()}, "values of type <U"),
+        ({"inputs": IMAGE.astype(str).tolist()}, "values of type str"),
         ({"inputs": IMAGE.astype(bool).tolist()}, "values of type bool"),
         ({"inputs": {"images": IMAGE.tolist()}}, "this is a dict"),
-        ({"dataframe_split": {"columns": ["a"], "data": [[1]]}}, "this is a DataFrame"),
-        ({}, "exactly one of the input fields"),
-        ({"images": IMAGE.tolist()}, "exactly one of the input fields"),
+        ({"inputs": [[PICTURE], [PICTURE]]}, "values of type str"),
+        ({"inputs": ["photo.jpg"]}, "image 1 is no base64"),
+        ({"inputs": [PICTURE, encoded(b"meow")]}, "image 2 is no image that can be read here: give a PNG, JPEG"),
+        ({"inputs": [PICTURE[:200]]}, "image 1 cannot be read"),
+        ({"inputs": [PICTURE, IMAGE[0].tolist()]}, "input 2 is a list among texts"),
+        ({"dataframe_split": {"columns": ["a"], "data": [[1]]}}, "must be a dictionary with 'inputs' key"),
+        ({}, "must be a dictionary with 'inputs' key"),
+        ({"images": IMAGE.tolist()}, "must be a dictionary with 'inputs' key"),
         (IMAGE.tolist(), "must be a JSON dictionary"),
     ],
 )
@@ -102,7 +127,46 @@ def test_what_is_no_image_is_refused_with_the_reason(server: SimpleNamespace, bo
     assert refused.value.code == 400
     answer = json.load(refused.value)
     assert reason in answer["message"]
+    assert len(answer["message"]) < 400
+    assert "\n" not in answer["message"]
     assert "stack_trace" not in answer
+
+
+def test_a_photo_of_any_size_is_answered_with_classes_the_best_first(server: SimpleNamespace) -> None:
+    images = np.load(server.folder / "data/digits/test_images.npy")[:3]
+    large = [Image.fromarray(image).resize((640, 480)) for image in images]
+    files = [(as_file(picture, "PNG"), as_file(picture, "JPEG", quality=95)) for picture in large]
+    asked = [f"data:image/png;base64,{encoded(png)}" for png, _ in files] + [encoded(jpeg) for _, jpeg in files]
+    answers = ask(server, {"inputs": asked})["predictions"]
+    model = load_model(server.folder / layout.MODEL)
+    for file, answer in zip([png for png, _ in files] + [jpeg for _, jpeg in files], answers, strict=True):
+        raw = torch.tensor(decode_image(io.BytesIO(file), 32)[np.newaxis])
+        with torch.inference_mode():
+            expected = dict(zip(model.classes, Classifier(model.net).eval()(raw)[0].tolist(), strict=True))
+        assert [best["class"] for best in answer] == sorted(expected, key=lambda name: -expected[name])
+        for best in answer:
+            assert best["probability"] == pytest.approx(expected[best["class"]], abs=1e-5)
+
+
+def test_a_request_has_a_limit(server: SimpleNamespace) -> None:
+    with pytest.raises(HTTPError) as refused:
+        ask(server, {"inputs": 1001 * [PICTURE]})
+    assert refused.value.code == 413
+    assert json.load(refused.value)["message"] == "1001 images in one request; send at most 1000 at once"
+
+
+def test_one_large_photo_among_many_does_not_multiply_the_memory(server: SimpleNamespace) -> None:
+    """MLflow would make the texts an array, 4 bytes a character, each as long as the longest: 8 GB here."""
+    noise = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), dtype=np.uint8)
+    large = encoded(as_file(Image.fromarray(noise), "BMP"))
+    assert len(ask(server, {"inputs": [large, *(200 * [PICTURE])]})["predictions"]) == 201
+    peak_mb = next(
+        int(line.split()[1]) / 1000
+        for process in psutil.Process(server.process.pid).children(recursive=True)
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    )
+    assert peak_mb < 2000
 
 
 def test_the_server_listens_to_this_machine_alone(server: SimpleNamespace) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import PIL
 import pytest
 import torch
 from conftest import TINY, overlay
@@ -87,7 +88,9 @@ def test_the_registered_model_takes_raw_images_and_answers_as_the_weights_do(
     np.testing.assert_allclose(served.predict(images), expected, atol=1e-6)
     model = client().get_logged_model(served.model_id)
     requirements = (Path(model.artifact_location.removeprefix("file://")) / "requirements.txt").read_text()
-    assert f"torch=={torch.__version__.partition('+')[0]}" in requirements.splitlines()
+    assert {f"torch=={torch.__version__.partition('+')[0]}", f"pillow=={PIL.__version__}"} <= {
+        *requirements.splitlines()
+    }
 
 
 def test_publishing_again_changes_nothing_at_all(project: Path, tiny_params: Params) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_resnet.errors import UserError
-from cifar_resnet.image_files import allowed_formats, find_images, printable
+from cifar_resnet.image_decoding import FORMATS_IN_WORDS
+from cifar_resnet.image_files import find_images, printable
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def find_all_images(paths: Iterable[Path]) -> list[Path]:
                 inside = find_images(path)
                 if not inside:
                     raise UserError(
-                        f"{printable(path)} holds no image file: give a folder with {allowed_formats()} files"
+                        f"{printable(path)} holds no image file: give a folder with {FORMATS_IN_WORDS} files"
                     )
                 found += inside
                 continue

@@ -166,7 +166,7 @@ class _Publisher:
         """Log, link and register the model; if its files are gone, log them again."""
         model = find_model(self.store, self.model_md5)
         if model is None or not has_files(self.store, model):
-            from cifar_resnet.tracking.served import log_model  # PyTorch: 2 s that a complete run can do without
+            from cifar_resnet.tracking.model_logging import log_model  # PyTorch: 2 s that a complete run can do without
 
             try:
                 restored = model is not None

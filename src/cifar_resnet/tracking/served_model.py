@@ -1,0 +1,125 @@
+"""The model as MLflow serves it; a copy of this file is kept with every model, and needs no other code of ours.
+
+MLflow hands over the request as it came. It would make numbers uint8 itself, and turn 0.5 into 0 and "7" into 7 without
+a word; someone who sends images scaled to 0..1 must hear of it. And it would make texts an array, in which each takes
+as much memory as the longest.
+"""
+
+import base64
+import io
+import json
+from importlib.machinery import SourceFileLoader
+from types import ModuleType
+from typing import Any
+
+import mlflow.pytorch
+import numpy as np
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, set_model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+BATCH_SIZE = 256  # images that the network sees at once; all of a request took 2.7 GB
+MOST_IMAGES = 1000  # in a request: what it takes in memory and time stays bounded
+
+
+class ServedModel(PythonModel):
+    def load_context(self, context: PythonModelContext) -> None:
+        network = context.artifacts["network"]
+        logged = Model.load(network)
+        self.network = mlflow.pytorch.load_model(network)
+        self.image_shape = logged.signature.inputs.inputs[0].shape[1:]
+        self.classes = (logged.metadata or {})["classes"]
+        self.decoding = ModuleType("image_decoding")
+        SourceFileLoader("image_decoding", context.artifacts["image_decoding"]).exec_module(self.decoding)
+
+    def predict(
+        self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None
+    ) -> np.ndarray | list[list[dict[str, Any]]]:
+        """What each image shows. A list of image files in base64 gives classes with probabilities, the best first.
+
+        An array (N, H, W, 3) of whole numbers from 0 to 255, or lists of its form, gives probabilities (N, num_classes)
+        float32.
+
+        Raises:
+            MlflowException: the input is something else, or too much; a server answers 400 or 413 with the reason.
+        """
+        if isinstance(model_input, list | np.ndarray) and len(model_input) > MOST_IMAGES:
+            raise Refusal(f"{len(model_input)} images in one request; send at most {MOST_IMAGES} at once", status=413)
+        if isinstance(model_input, list) and any(isinstance(item, str) for item in model_input):
+            images = np.stack([self._decode(item, place) for place, item in enumerate(model_input, 1)])
+            return [self._ranked(row) for row in self._probabilities(images)]
+        return self._probabilities(self._as_uint8(model_input))
+
+    def _probabilities(self, images: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return torch.cat([self.network(batch) for batch in torch.from_numpy(images).split(BATCH_SIZE)]).numpy()
+
+    def _ranked(self, probabilities: np.ndarray) -> list[dict[str, Any]]:
+        best_first = np.argsort(-probabilities, kind="stable")
+        return [{"class": self.classes[n], "probability": round(float(probabilities[n]), 9)} for n in best_first]
+
+    def _decode(self, item: object, place: int) -> np.ndarray:
+        """The image in a file that came as base64, with or without the head of a data URL."""
+        if not isinstance(item, str):
+            raise Refusal(
+                f"input {place} is a {type(item).__name__} among texts: send image files as base64, or numbers"
+            )
+        content = item.split(",", 1)[-1] if item.startswith("data:") else item
+        try:
+            file = base64.b64decode("".join(content.split()), validate=True)
+        except ValueError as error:
+            raise Refusal(f"image {place} is no base64 ({error}): send a file's content, encoded") from None
+        try:
+            image: np.ndarray = self.decoding.decode_image(io.BytesIO(file), self.image_shape[0])
+        except ValueError as error:
+            raise Refusal(f"image {place} {error}") from None
+        return image
+
+    def _as_uint8(self, images: object) -> np.ndarray:
+        """The images as the network takes them, if they are images."""
+        if not isinstance(images, list | np.ndarray):
+            raise self._unexpected(f"a {type(images).__name__}")
+        if not len(images):
+            raise self._unexpected("an empty list")
+        innermost = images
+        while isinstance(innermost, list) and innermost:
+            innermost = innermost[0]
+        if isinstance(innermost, str | dict):
+            raise self._unexpected(f"values of type {type(innermost).__name__}")
+        try:
+            array = np.asarray(images)
+        except ValueError as error:  # lists of different lengths
+            raise self._unexpected(str(error)) from None
+        if array.ndim != 4 or array.shape[1:] != self.image_shape:
+            raise self._unexpected(f"an array of shape {array.shape}")
+        if not np.issubdtype(array.dtype, np.integer):
+            raise self._unexpected(f"values of type {array.dtype}")
+        if array.min() < 0 or array.max() > 255:
+            raise self._unexpected(f"values from {array.min()} to {array.max()}")
+        return array.astype(np.uint8)
+
+    def _unexpected(self, found: str) -> "Refusal":
+        sides = ", ".join(map(str, self.image_shape))
+        numbers = f"whole numbers from 0 to 255 of shape (N, {sides}): images, height, width, RGB"
+        return Refusal(
+            f"expected a list of {self.decoding.FORMATS_IN_WORDS} files in base64, or {numbers}; this is {found}"
+        )
+
+
+class Refusal(MlflowException):
+    """What is wrong with the input, in a line: MLflow would put the input before it, which may be 60 MB."""
+
+    def __init__(self, reason: str, status: int = 400) -> None:
+        super().__init__(reason, INVALID_PARAMETER_VALUE)
+        self.reason, self.status = reason, status
+
+    def get_http_status_code(self) -> int:
+        return self.status
+
+    def serialize_as_json(self) -> str:
+        return json.dumps({"error_code": self.error_code, "message": self.reason})
+
+
+set_model(ServedModel())
