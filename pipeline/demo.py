@@ -82,4 +82,4 @@ The run        make ui, experiment digits-resnet"""
 
 
 if __name__ == "__main__":
-    main(run)
+    main(run, __doc__)

@@ -25,4 +25,4 @@ def run(data: DataParams) -> None:
 
 
 if __name__ == "__main__":
-    main(run)
+    main(run, __doc__)

@@ -95,4 +95,4 @@ def write_table(
 
 
 if __name__ == "__main__":
-    main(run)
+    main(run, __doc__)

@@ -91,4 +91,4 @@ def shown_settings(
 
 
 if __name__ == "__main__":
-    main(run)
+    main(run, __doc__)

@@ -66,4 +66,4 @@ def _endless_batches(data: TrainingData, batch_size: int, seed: int) -> Iterator
 
 
 if __name__ == "__main__":
-    main(run)
+    main(run, __doc__)

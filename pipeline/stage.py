@@ -8,6 +8,7 @@ import select
 import signal
 import sqlite3
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -25,12 +26,14 @@ from pipeline import STARTED_NS
 CLOSED_OR_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
 
 
-def main(run: Callable[..., None]) -> None:
-    """Call `run` with what its signature names, and exit.
+def main(run: Callable[..., None], description: str | None = None) -> None:
+    """Call `run` with what its signature names, and exit. A `description` is the help of a command without arguments.
 
     These are sections of params.yaml; `project`, all that params.yaml and dvc.yaml say; and for a stage `inputs`,
     what it depends on. Both files are read once, here.
     """
+    if description:
+        ArgumentParser(f"python -m pipeline.{Path(inspect.getfile(run)).stem}", description=description).parse_args()
     gc.freeze()  # what was imported stays: looking for garbage among it, at the end once more, cost 1.1 CPU seconds
     signal.signal(signal.SIGTERM, _exit_in_order)
     try:
@@ -98,7 +101,7 @@ def _follow_move() -> None:
     """Point a store that was copied or moved with the project to its own files, before anything uses them."""
     with suppress(UserError, sqlite3.Error):  # what needs the store reports that in its own words
         if former := follow_move():
-            print(f"the project was moved or copied: its MLflow store no longer points into {former}", flush=True)
+            print(f"the project was moved or copied: its MLflow store no longer points into {former}", file=sys.stderr)
 
 
 def _has_closed_output() -> bool:

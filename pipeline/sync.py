@@ -24,4 +24,4 @@ def run(project: Project) -> None:
 
 
 if __name__ == "__main__":
-    main(run)
+    main(run, __doc__)

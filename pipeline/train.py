@@ -126,4 +126,4 @@ def write_outputs(state: TrainingState, rates: LearningRates) -> None:
 
 
 if __name__ == "__main__":
-    main(run)
+    main(run, __doc__)

@@ -1,11 +1,13 @@
 """`python -m pipeline.ui`: the MLflow UI over the store that the pipeline writes to, for this machine alone."""
 
 import os
+import socket
 import sys
+from contextlib import closing
 
+from cifar_resnet.errors import UserError
 from cifar_resnet.params import RuntimeParams
-from cifar_resnet.store_location import masked
-from cifar_resnet.tracking.store import open_store
+from cifar_resnet.store_location import masked, tracking_uri
 from pipeline.stage import main
 
 
@@ -13,15 +15,19 @@ def run(runtime: RuntimeParams) -> None:
     """Become the UI's server, or say where the runs are if a server keeps them.
 
     Raises:
-        UserError: the store cannot be used.
+        UserError: the port or the store cannot be used.
     """
-    store = open_store(runtime.experiment)
-    uri = store.uri
+    uri = tracking_uri()
     if uri.startswith(("http://", "https://")):
         print(f"the runs are on {masked(uri)}")
         return
-    port = os.environ.get("MLFLOW_PORT", "5000")
-    address = ["--host", "127.0.0.1", "--port", port, "--workers", "1"]
+    port = free_port()
+
+    from cifar_resnet.tracking.store import open_store, store_errors  # 2 s
+
+    with store_errors():
+        experiment_id = open_store(runtime.experiment).experiment_id
+    address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     environment = {
         **os.environ,
         "MLFLOW_BACKEND_STORE_URI": uri,  # it may hold a password, which every user of the machine sees in arguments
@@ -29,10 +35,36 @@ def run(runtime: RuntimeParams) -> None:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     # From its own start page MLflow leads to an empty view for traces of language models.
-    page = f"#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
-    print(f"MLflow on http://127.0.0.1:{port}/{page} (Ctrl-C ends it)", flush=True)
+    page = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+    print(f"MLflow on http://127.0.0.1:{port}/{page} (Ctrl-C ends it)")
+    if "MLFLOW_SERVER_ALLOWED_HOSTS" not in os.environ:
+        print(
+            "It answers to no other name. For a proxy or a forwarded port: MLFLOW_SERVER_ALLOWED_HOSTS=NAME:PORT "
+            "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS=https://NAME:PORT make ui"
+        )
+    sys.stdout.flush()
     os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", *address], environment)
 
 
+def free_port() -> int:
+    """The port to serve on, from the environment variable MLFLOW_PORT or 5000.
+
+    Raises:
+        UserError: it is no port, or cannot be used.
+    """
+    text = os.environ.get("MLFLOW_PORT") or "5000"
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise UserError(f"MLFLOW_PORT is {text!r}; allowed: 1 to 65535")
+    with closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: not to wait for old clients
+        try:
+            probe.bind(("127.0.0.1", int(text)))
+        except OSError as error:
+            raise UserError(
+                f"port {text}: {error.strerror} (an earlier `make ui`?); another one: `MLFLOW_PORT=5001 make ui`"
+            ) from None
+    return int(text)
+
+
 if __name__ == "__main__":
-    main(run)
+    main(run, __doc__)

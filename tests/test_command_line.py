@@ -1,10 +1,12 @@
 """What all commands do alike: in the wrong folder, and when nobody reads what they print."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import PROJECT
 
 CHECK = [sys.executable, "-m", "pipeline.check"]
@@ -25,3 +27,20 @@ def test_a_folder_that_is_not_the_projects_is_named(tmp_path: Path) -> None:
     assert done.stderr == (
         f"error: {tmp_path} is not this project's folder: change to the one with params.yaml first\n"
     )
+
+
+COMMANDS = sorted(file.stem for file in (PROJECT / "pipeline").glob("*.py") if "__main__" in file.read_text())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_helps_and_starts_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    monkeypatch.delitem(sys.modules, f"pipeline.{name}", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(f"pipeline.{name}", run_name="__main__")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: python -m pipeline.{name}")
+    assert list(tmp_path.iterdir()) == []

@@ -158,7 +158,7 @@ def test_a_copy_deletes_its_own_files_and_not_those_of_the_original(
     shutil.copytree(project, copy)
     monkeypatch.chdir(copy)
     main(lambda: None)  # any command of this project
-    assert f"no longer points into {(project / 'mlruns').as_uri()}" in capsys.readouterr().out
+    assert f"no longer points into {(project / 'mlruns').as_uri()}" in capsys.readouterr().err
     collected = CliRunner().invoke(gc, ["--backend-store-uri", f"sqlite:///{copy}/mlruns/mlflow.db"])
     assert collected.exit_code == 0, collected.output
     assert not list(copy.rglob("note.txt"))
