@@ -19,14 +19,13 @@ from typing import Any
 from benchmarks.figures import summarize
 from benchmarks.measurements import CONTENDERS, Bench
 from benchmarks.stopwatch import CommandError
-from benchmarks.table import as_markdown, with_comparison
+from benchmarks.table import as_markdown
 from benchmarks.workspace import PEERS, PROJECT, Size, find_images
 from cifar_resnet.errors import UserError
 from cifar_resnet.tracking.provenance import git
 
 FOLDER = PROJECT / "build" / "bench"
 COMMITTED = PROJECT / "benchmarks"
-README = PROJECT / "README.md"
 PACKAGES = ("torch", "torchvision", "albumentations", "dvc", "mlflow")
 
 
@@ -88,8 +87,6 @@ def main(plan: Plan, destination: Path) -> None:
     (destination / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     table = as_markdown(about, figures)
     (destination / "results.md").write_text(table, encoding="utf-8")
-    if destination == COMMITTED:
-        README.write_text(with_comparison(README.read_text(encoding="utf-8"), about, figures), encoding="utf-8")
     print(f"\n{table}\n{(time.monotonic() - started) / 60:.1f} minutes; written to {destination}/results.json and .md")
 
 

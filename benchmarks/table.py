@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 Figures = Mapping[str, Any]
-BEGIN, END = "<!-- `make bench` writes from here -->\n", "<!-- to here -->\n"
 
 
 def as_markdown(about: Figures, figures: Figures) -> str:
@@ -19,15 +18,6 @@ def as_markdown(about: Figures, figures: Figures) -> str:
         )
         + "\n"
     )
-
-
-def with_comparison(page: str, about: Figures, figures: Figures) -> str:
-    """A page of Markdown with what is between two comments in it replaced by the comparison; as it is without them."""
-    if BEGIN not in page or END not in page:
-        return page
-    before, _, rest = page.partition(BEGIN)
-    after = rest.partition(END)[2]
-    return f"{before}{BEGIN}{_introduction(about, figures)}\n\n{_comparison(figures['contenders'])}\n{END}{after}"
 
 
 def _introduction(about: Figures, figures: Figures) -> str:

@@ -26,7 +26,7 @@ from pipeline.stage import main
 
 def run(data: DataParams, evaluate: EvaluateParams, compute: ComputeParams) -> None:
     """Write metrics, tables and pictures of the test set, and pictures of the sweep and of the epochs."""
-    # In full precision, whatever the training used: a served model gives these probabilities, but for rounding.
+    # In float32, whatever the training used: a served model gives these probabilities, apart from rounding.
     resolved = replace(prepare_compute(compute), precision=torch.float32)
     dataset = load_dataset(layout.DATA / data.dataset)
     net = resolved.place(load_model(layout.MODEL).net)

@@ -19,7 +19,7 @@ def run(
     data: DataParams, augment: AugmentParams, model: ModelParams, lr_find: LRFindParams, train: TrainParams,
     compute: ComputeParams,
 ) -> None:  # fmt: skip
-    """Write the sweep and the suggestions; stage evaluate draws them, so that drawing sweeps nothing again."""
+    """Write the sweep and the suggestions; stage evaluate draws them, so a new plot needs no new sweep."""
     resolved = prepare_compute(compute)
     dataset = load_dataset(layout.DATA / data.dataset)
     training_data = make_training_data(dataset, data, augment)

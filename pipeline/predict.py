@@ -37,8 +37,7 @@ def run(options: Namespace, params: Params) -> None:
     """Print what the network in models/model.pt makes of the images, batch by batch.
 
     Raises:
-        UserError: the model or an argument cannot be used, or some of the images; those are named as they are met, and
-            the others are predicted.
+        UserError: the model or an argument cannot be used, or some of the images, after the others were predicted.
     """
     model = load_model(layout.MODEL)
     if not 1 <= options.top <= len(model.classes):

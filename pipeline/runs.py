@@ -29,7 +29,7 @@ def print_table() -> None:
 
 
 def print_runs(word: str) -> None:
-    """Print what is known of the runs that `word` means."""
+    """Print what is known about the runs that `word` names."""
     for run in find_runs(load_params(layout.PARAMS), word):
         for label, text in _details(run):
             print(f"{label:<14}{text}")

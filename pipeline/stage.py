@@ -76,7 +76,7 @@ def run_stage(stage: Stage, run: Callable[..., None], project: Project, availabl
     available["inputs"] = inputs
     run(**{name: available[name] for name in inspect.signature(run).parameters})
     require_unchanged(stage.name, inputs)
-    if stage.published and layout.MODEL.exists():  # what follows takes 2 s that the other stages can do without
+    if stage.published and layout.MODEL.exists():  # importing MLflow takes 2 s, and the other stages do not need it
         from cifar_resnet.distributed import is_worker
         from cifar_resnet.tracking import publish_stage
 

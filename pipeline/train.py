@@ -1,4 +1,4 @@
-"""Stage `train`: the one-cycle training, which a killed run goes on with from its last checkpoint."""
+"""Stage `train`: the one-cycle training; after a kill it continues from its last checkpoint."""
 
 from functools import partial
 
@@ -41,7 +41,7 @@ def run(
     state = start_training(dataset, model, train, train.seed, resolved)
     checkpoint = Checkpoint(training_key(inputs)[:16])
     epochs = partial(fit, state, training_data, train, rates, resolved, num_workers(runtime, resolved))
-    if resolved.rank > 0:  # the first process speaks and writes for all
+    if resolved.rank > 0:  # only the first process prints and writes
         wait_for_others()
         resume(state, checkpoint, resolved)
         for _ in epochs(after_step=lambda loss, num_steps: None):

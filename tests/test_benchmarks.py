@@ -16,7 +16,7 @@ from benchmarks.figures import summarize
 from benchmarks.measurements import CONTENDERS, OURS, PLAIN, STAGES, Bench
 from benchmarks.peers.task import Task
 from benchmarks.stopwatch import CommandError, observe
-from benchmarks.table import BEGIN, END, as_markdown, with_comparison
+from benchmarks.table import as_markdown
 from benchmarks.workspace import Size, find_images
 from cifar_resnet import layout
 from cifar_resnet.data import make_digits
@@ -109,11 +109,6 @@ def test_ratios_are_taken_within_a_round_and_their_median_is_shown() -> None:
              "commit": "c0ffee", "training": {"batch_size": 100}}  # fmt: skip
     row = "| this project (cpu, bf16, 2 threads) | 5.00 | 0.40 | 2.50 |"
     assert row in as_markdown(about, figures)
-    page = with_comparison(f"Before.\n{BEGIN}an old table\n{END}After.\n", about, figures)
-    assert row in page
-    assert page.startswith("Before.\n")
-    assert page.endswith("\nAfter.\n")
-    assert "old" not in page
 
 
 def test_time_and_memory_in_proportion_to_the_work_lie_on_a_straight_line() -> None:

@@ -1,4 +1,4 @@
-"""`compute.compile`: the same network either way, and training that goes on where there is no working compiler."""
+"""`compute.compile`: the same network either way, and training continues where there is no working compiler."""
 
 from pathlib import Path
 

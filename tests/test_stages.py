@@ -242,7 +242,7 @@ def test_a_stage_gets_the_sections_that_its_run_names(settings: Params) -> None:
         (KeyboardInterrupt(), "interrupted: start it again to continue"),
     ],
 )
-def test_what_people_can_mend_ends_a_stage_with_lines_of_text(error: BaseException, exit_message: str) -> None:
+def test_what_people_can_fix_ends_a_stage_with_lines_of_text(error: BaseException, exit_message: str) -> None:
     def run() -> None:
         raise error
 

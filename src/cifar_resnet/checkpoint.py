@@ -17,7 +17,7 @@ from cifar_resnet.files import write_bytes, write_text
 from cifar_resnet.identity import file_md5
 from cifar_resnet.layout import CHECKPOINTS, project_root
 
-KEPT = 3  # checkpoints of other trainings, of 80 MB each, that may yet be continued
+KEPT = 3  # checkpoints of other trainings, of 80 MB each, that may still be continued
 
 
 class Checkpoint:
@@ -87,7 +87,7 @@ class Checkpoint:
         write_text(self.finished, file_md5(model))
 
     def remove_old(self) -> None:
-        """Delete what is of no more use.
+        """Delete checkpoints that are no longer needed.
 
         That is the state of a training that was finished and recorded in dvc.lock (it is asked for anew), and those of
         other trainings that no process continues: all but the KEPT that were last written.

@@ -89,7 +89,7 @@ def _compiled_or_not(net: Forward) -> Forward:
             try:
                 return compiled(images)
             except Exception as error:  # whatever the compiler raises, at the first call
-                print(f"torch.compile failed ({type(error).__name__}); going on without it", flush=True)
+                print(f"torch.compile failed ({type(error).__name__}); continuing without it", flush=True)
                 compiled = None
         return net(images)
 

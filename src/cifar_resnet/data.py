@@ -87,7 +87,7 @@ def split_validation(labels: Labels, num_images: int, seed: int) -> tuple[Indice
 def make_digits(seed: int) -> Dataset:
     """Handwritten digits, 1,797 that scikit-learn ships, enlarged from 8x8 px; a stratified fifth is the test set."""
     from PIL import Image
-    from sklearn.datasets import load_digits  # 1.5 s that only this data set needs
+    from sklearn.datasets import load_digits  # takes 1.5 s, and only this data set needs it
 
     digits = load_digits()
     gray = (digits.images * (255 / 16)).round().astype(np.uint8)  # the pixels are 0 to 16

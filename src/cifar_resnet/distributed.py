@@ -42,8 +42,8 @@ def run_in_processes(module: str, num_processes: int) -> None:
         raise
     if status:
         raise UserError(
-            f"one of the {num_processes} training processes failed (torchrun ended with {status}): mend the reason "
-            "above, if there is one, then call `dvc repro` again, which goes on from the last checkpoint"
+            f"one of the {num_processes} training processes failed (torchrun ended with {status}): fix the reason "
+            "above, if there is one, then run `dvc repro` again: it continues from the last checkpoint"
         )
 
 

@@ -2,4 +2,4 @@
 
 
 class UserError(Exception):
-    """Something the user can mend; the message names the value, what is allowed and what to do."""
+    """Something that the user can fix; the message names the value, what is allowed and what to do."""

@@ -38,7 +38,7 @@ def activation_maps(net: Network, images: Images, classes: NDArray[np.int64], pa
     compare in shape, not in strength; a map without anything that speaks for the class is 0 everywhere. `net` is left
     as it was.
     """
-    # A copy takes the hooks. Its weights are frozen, which spares their half of the backward pass: the gradients start
+    # The hooks go into a copy. Its weights are frozen, which saves their half of the backward pass: the gradients start
     # at the images. Unscaled logits suit the library, whose guards against division by 0 are absolute (1e-6, 1e-7).
     net = copy.deepcopy(net).eval().requires_grad_(False)
     net.logit_scale = 1.0

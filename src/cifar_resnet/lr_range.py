@@ -124,7 +124,7 @@ def find_rates(sweep: LRSweep, rule: str) -> FoundRates:
 
 
 def descent_start(lrs: Floats, losses: Floats) -> float:
-    """Where the loss leaves its first plateau: a straight line through the middle of the fall meets the plateau there.
+    """Where the loss leaves its first plateau: a straight line through the middle of the fall crosses it there.
 
     Of three seeds, the results lay within a factor of 1.3; those of the first 5 % of the fall, within 3.7: noise.
     """

@@ -51,7 +51,7 @@ def require_unchanged(stage: str, before: Inputs) -> None:
         raise UserError(
             f"changed while {stage} ran: {change}. DVC would record that for results made without it, so {stage} ends "
             f"as failed. Undo the change, and `dvc repro` continues from the last checkpoint; or keep it, and `dvc "
-            f"repro` runs {stage} with it. (`dvc exp run --temp` works in a copy, beside which all may be edited.)"
+            f"repro` runs {stage} with it. (`dvc exp run --temp` runs in a copy, so you may edit meanwhile.)"
         )
 
 
@@ -79,7 +79,7 @@ def remove_false_records() -> list[str]:
 
 
 def require_true_records() -> None:
-    """Stop a stage that would go on from a false record.
+    """Stop a stage that would build on a false record.
 
     Raises:
         UserError: a record was false; it is removed.

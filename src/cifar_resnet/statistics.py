@@ -21,7 +21,7 @@ class Interval(NamedTuple):
 
 def wilson_interval(count: int, total: int, level: float = LEVEL) -> Interval:
     """Of a proportion. Wilson 1927; of `total` 0, everything from 0 to 1."""
-    from scipy.stats import binomtest  # 1 s that most commands can do without
+    from scipy.stats import binomtest  # takes 1 s, and most commands do not need it
 
     if total == 0:
         return Interval(0, 1)

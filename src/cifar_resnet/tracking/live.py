@@ -90,7 +90,7 @@ class LiveRun:
             yield
         except Exception as error:  # whatever goes wrong here, the training is worth more
             self.failed = True
-            warn(error, "training goes on without it")
+            warn(error, "training continues without it")
 
 
 @contextmanager

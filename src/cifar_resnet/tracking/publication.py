@@ -135,7 +135,7 @@ class _Publisher:
         for run in candidates:
             if run is not fitting:
                 self.store.client.delete_run(run.info.run_id)
-                reason = "which repeats it" if fitting else "whose settings or values differ from the files"
+                reason = "a duplicate of it" if fitting else "whose settings or values differ from the files"
                 actions.append(f"removed {run.info.run_name}, {reason}")
         identity = {STATE: self.state, MODEL: self.model_md5, TRAINING: training}
         if fitting is None:
@@ -166,7 +166,7 @@ class _Publisher:
         """Log, link and register the model; if its files are gone, log them again."""
         model = find_model(self.store, self.model_md5)
         if model is None or not has_files(self.store, model):
-            from cifar_resnet.tracking.model_logging import log_model  # PyTorch: 2 s that a complete run can do without
+            from cifar_resnet.tracking.model_logging import log_model  # takes 2 s, and a complete run does not need it
 
             try:
                 restored = model is not None
