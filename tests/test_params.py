@@ -57,7 +57,7 @@ BAD_VALUES = [
     ("evaluate.flip_tta", "on", "true or false"),
     ("evaluate.calibration_bins", 1, "a whole number from 2 to 100"),
     ("evaluate.grid_images", 101, "a whole number from 1 to 100"),
-    ("gradcam.method", "scorecam", "gradcam | gradcam++ | hirescam | xgradcam | layercam | eigencam | eigengradcam"),
+    ("gradcam.method", "scorecam", "gradcam | gradcam++ | hirescam | xgradcam | layercam"),
     ("gradcam.layer", "layer4", "prep | layer1 | layer2 | layer3"),
     ("gradcam.images", 0, "a whole number from 1 to 10000"),
     ("compute.device", "gpu", "auto | cpu | cuda"),

@@ -108,7 +108,7 @@ class EvaluateParams(Section):
 
 
 class GradCAMParams(Section):
-    method: Literal["gradcam", "gradcam++", "hirescam", "xgradcam", "layercam", "eigencam", "eigengradcam"] = Field(
+    method: Literal["gradcam", "gradcam++", "hirescam", "xgradcam", "layercam"] = Field(
         description="Class activation mapping method."
     )
     layer: str = Field(description="Layer of the network whose activations are mapped.")
