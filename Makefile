@@ -21,9 +21,13 @@ help: ## this list
 demo: $(RUNTIME) ## all five stages on embedded data: minutes, no network
 	$(PYTHON) -m pipeline.demo
 
-repro: check ## all five stages as params.yaml says; what is up to date is kept
+repro: check ## all five stages as params.yaml says; with RECIPE=fast, as recipes/fast.yaml says, as an experiment
+ifdef RECIPE
+	$(PYTHON) -m pipeline.recipe $(RECIPE)
+else
 	$(PYTHON) -m dvc repro
 	$(PYTHON) -m pipeline.sync
+endif
 
 check: $(RUNTIME) ## is params.yaml valid?
 	$(PYTHON) -m pipeline.check
