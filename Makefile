@@ -5,6 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export NO_ALBUMENTATIONS_UPDATE := 1
+export USER ?= $(shell id -un 2>/dev/null || echo nobody) # DVC fails for a user id without a name, as in containers
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 PYTHON := .venv/bin/python
@@ -13,7 +14,7 @@ TOOLS := .venv/.tools-installed
 
 PEERS := build/peers/.installed
 
-.PHONY: help demo repro check test hooks compare ui bench soak
+.PHONY: help demo repro check doctor test hooks compare ui bench soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
@@ -29,8 +30,11 @@ else
 	$(PYTHON) -m pipeline.sync
 endif
 
-check: $(RUNTIME) ## is params.yaml valid?
+check: $(RUNTIME) ## is params.yaml valid, and does anything here stand in the way?
 	$(PYTHON) -m pipeline.check
+
+doctor: $(RUNTIME) ## Git, links, locks, disk, versions, store, port: a line each, with the remedy
+	$(PYTHON) -m pipeline.doctor
 
 test: $(TOOLS) ## lint, types and tests
 	$(PYTHON) -m ruff check

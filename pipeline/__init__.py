@@ -1,11 +1,34 @@
 """The stages that `dvc.yaml` runs, and the commands beside them: `python -m pipeline.NAME`."""
 
+import os
 import sys
 import time
 from pathlib import Path
+from types import TracebackType
 
 STARTED_NS = time.time_ns()  # before any other module is imported: code that is changed later is not what runs
 
 # The library is imported from beside this package, never from an installed copy, so that a queued or temporary
 # DVC experiment, which runs in a checkout of its own, runs its own code.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+
+if sys.platform == "win32":
+    sys.exit("error: this project runs on Linux and macOS; on Windows, use it in WSL 2")
+
+
+def _explain_missing_module(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Name in one line what a module that cannot be found is missing from; other errors are shown as always."""
+    name = getattr(error, "name", None) if kind is ModuleNotFoundError else None
+    if not name:
+        sys.__excepthook__(kind, error, trace)
+    elif name.split(".")[0] not in ("pipeline", "cifar_resnet"):
+        print(f"error: no package {name} for {sys.executable}: `source .venv/bin/activate` first, which make makes; or "
+              "`pip install -r requirements.txt`", file=sys.stderr)  # fmt: skip
+    elif os.environ.get("DVC_ROOT", "") not in ("", str(Path.cwd())):
+        print(f"error: no module {name} in this experiment's copy of the project: `git add` its file, then start the "
+              "experiment again", file=sys.stderr)  # fmt: skip
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _explain_missing_module

@@ -1,25 +1,41 @@
-"""`python -m pipeline.check`: is params.yaml valid? With --write-schema, write the schema that editors check it by."""
+"""`python -m pipeline.check`: is params.yaml valid, and does anything here stand in the way of a run?
+
+With --write-schema, write the schema that editors check params.yaml by.
+"""
 
 import json
+import subprocess
+import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
 from cifar_resnet import layout
+from cifar_resnet.errors import UserError
 from cifar_resnet.files import write_text
-from cifar_resnet.params import Params, load_params
+from cifar_resnet.params import Params
+from cifar_resnet.project import Project
+from cifar_resnet.surroundings import examine, has_git, works_without_git
 from pipeline.stage import main
 
 SCHEMA = Path("params.schema.json")
 
 
-def run() -> None:
-    """Say that params.yaml is valid.
+def run(project: Project) -> None:
+    """Say that params.yaml is valid, which `project` was made from, and what else stands in the way.
 
     Raises:
-        UserError: it is not.
+        UserError: something certainly stops a run.
     """
-    load_params(layout.PARAMS)
     print(f"{layout.PARAMS} is valid")
+    if not has_git() and not works_without_git():
+        subprocess.run([sys.executable, "-m", "dvc", "config", "--local", "core.no_scm", "true"], check=True)
+        print("no Git repository here: DVC was set to work without one, in .dvc/config.local")
+    findings = examine(project)
+    for finding in findings:
+        if finding.level == "warning":
+            print(f"warning: {finding.text}", file=sys.stderr)
+    if errors := [finding.text for finding in findings if finding.level == "error"]:
+        raise UserError("\n".join(errors))
 
 
 def write_schema() -> None:

@@ -21,6 +21,7 @@ from cifar_resnet.errors import UserError
 from cifar_resnet.project import Project, read_project
 from cifar_resnet.records import require_older, require_true_records, require_unchanged, write_receipt
 from cifar_resnet.store_location import follow_move
+from cifar_resnet.surroundings import require_lasting_results
 from pipeline import STARTED_NS
 
 CLOSED_OR_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
@@ -70,6 +71,7 @@ def run_stage(stage: Stage, run: Callable[..., None], project: Project, availabl
     Raises:
         UserError: something changed, or the stage failed.
     """
+    require_lasting_results(project)
     inputs = project.inputs(stage.name)
     require_older(inputs, STARTED_NS)
     require_true_records()

@@ -26,7 +26,7 @@ OBSERVERS = (
     "pipeline/stage.py",
     *(f"src/cifar_resnet/{name}.py" for name in ("__init__", "console", "dvc_files", "errors", "files", "identity",
                                                  "layout", "networks/__init__", "params", "project", "records",
-                                                 "store_location")),
+                                                 "store_location", "surroundings")),
     "src/cifar_resnet/plots/__init__.py",
     "src/cifar_resnet/tracking/",
 )  # fmt: skip

@@ -1,0 +1,30 @@
+"""`python -m pipeline.doctor`: what on this machine would stop a run or spoil it, a line each with the remedy."""
+
+import sys
+
+from cifar_resnet.errors import UserError
+from cifar_resnet.project import Project
+from cifar_resnet.surroundings import Finding, examine
+from pipeline.stage import main
+from pipeline.ui import free_port
+
+
+def run(project: Project) -> None:
+    """Print all findings; the exit status is 1 if there is an error among them."""
+    findings = [*examine(project), ui_port()]
+    for finding in findings:
+        print(f"{finding.level + ':':<9}{finding.text}")
+    sys.stdout.flush()
+    sys.exit(any(finding.level == "error" for finding in findings))
+
+
+def ui_port() -> Finding:
+    """Whether `make ui` could be started."""
+    try:
+        return Finding("ok", f"port {free_port()} is free for `make ui`")
+    except UserError as used:
+        return Finding("warning", str(used))
+
+
+if __name__ == "__main__":
+    main(run, __doc__)

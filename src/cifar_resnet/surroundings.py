@@ -1,0 +1,248 @@
+"""What of this machine and this folder would stop a run or spoil it: each check looks at one thing.
+
+Nothing here imports PyTorch or MLflow, so that all checks together take less than a second.
+"""
+
+import fcntl
+import getpass
+import os
+import re
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterable
+from configparser import ConfigParser
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from cifar_resnet.dvc_files import Stage
+from cifar_resnet.errors import UserError
+from cifar_resnet.layout import CHECKPOINTS, project_root
+from cifar_resnet.params import ComputeParams
+from cifar_resnet.project import Project
+from cifar_resnet.store_location import SQLITE, masked, tracking_uri
+
+NEEDED_GB = 2  # CIFAR-10's archive, arrays and DVC's copy of them, four checkpoints, the model, an MLflow run: 1.2 GB
+PORTS = {"http": 80, "https": 443, "mysql": 3306, "mssql": 1433, "postgresql": 5432}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found, with the remedy; an error certainly stops a run or loses its results."""
+
+    level: Literal["ok", "warning", "error"]
+    text: str
+
+
+ok, warning, error = partial(Finding, "ok"), partial(Finding, "warning"), partial(Finding, "error")
+
+
+def examine(project: Project) -> list[Finding]:
+    """Make all checks."""
+    return [
+        python_and_packages(),
+        user_name(),
+        git_repository(),
+        git_history(),
+        unknown_modules(),
+        links(project.stages.values()),
+        file_locks(),
+        disk_space(),
+        device(project.params.compute),
+        store(),
+    ]
+
+
+def require_lasting_results(project: Project) -> None:
+    """Stop a stage whose results DVC would refuse or lose after the work.
+
+    Raises:
+        UserError: a link leads out of the project, or a copy of a shallow clone is no place for an experiment.
+    """
+    found = [links(project.stages.values())]
+    if Path.cwd().resolve() != project_root():
+        found.append(git_history())
+    for finding in found:
+        if finding.level != "ok":
+            raise UserError(finding.text)
+
+
+def python_and_packages() -> Finding:
+    """Compare them with pyproject.toml and requirements.txt; what packages need themselves is not looked at."""
+    try:
+        asked = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+        pins = Path("requirements.txt").read_text(encoding="utf-8")
+    except FileNotFoundError as missing:
+        return warning(
+            f"versions are not compared, as {missing.filename} is missing: `git checkout {missing.filename}`"
+        )
+    pinned = re.findall(r"^([\w.-]+)==([\w.+]+)", pins, re.MULTILINE)
+    lowest, limit = [(int(major), int(minor)) for major, minor in re.findall(r"(\d+)\.(\d+)", asked["requires-python"])]
+    here = ".".join(map(str, sys.version_info[:3]))
+    if not lowest <= sys.version_info[:2] < limit:
+        return error(f"Python {here}; {asked['requires-python']} is needed: delete .venv, and make finds another")
+    others = []
+    for name in (re.split(r"[^\w.-]", dependency)[0].replace(".", "-") for dependency in asked["dependencies"]):
+        try:
+            found = version(name).split("+")[0]
+        except PackageNotFoundError:
+            return error(f"{name} is not installed for {sys.executable}: `pip install -r requirements.txt`")
+        others += [] if (name, found) in pinned else [f"{name} {found}"]
+    if others:
+        return warning(f"{', '.join(others)}: not as in requirements.txt; `pip install -r requirements.txt`")
+    return ok(f"Python {here}, packages as in requirements.txt")
+
+
+def user_name() -> Finding:
+    """A container may run as a user id that its system does not know."""
+    try:
+        return ok(f"user {getpass.getuser()}")
+    except (KeyError, OSError):
+        return error(f"user id {os.getuid()} has no name here, and DVC asks for it: `export USER=me`")
+
+
+def git_repository() -> Finding:
+    """Whether DVC and the record of what ran can use Git."""
+    if works_without_git():
+        if has_git():
+            return warning("DVC works without Git, though it is here: `dvc config --local --unset core.no_scm`")
+        return ok("no Git repository, and DVC works without one; only its experiments do not")
+    if not has_git():
+        return error(
+            "no Git repository here (from a ZIP file, or copied?): `git init && git add -A && git commit -m Start`; or "
+            "`dvc config --local core.no_scm true`, to work without one"
+        )
+    try:
+        git("rev-parse", "--git-dir")
+        commit = git("rev-parse", "--short", "HEAD")
+        git("var", "GIT_COMMITTER_IDENT")
+    except FileNotFoundError:
+        return error("there is a Git repository and no program `git`: install it")
+    except subprocess.CalledProcessError as failed:
+        if "dubious ownership" in failed.stderr:
+            return warning(
+                f"Git ignores this folder of another user: `git config --global --add safe.directory {Path.cwd()}`"
+            )
+        if "HEAD" in failed.cmd:
+            return warning("Git has no commit, and experiments start from one: `git add -A && git commit -m Start`")
+        return warning("Git does not know you, as experiments need: `git config --global user.email`, and user.name")
+    return ok(f"Git commit {commit}")
+
+
+def git_history() -> Finding:
+    """DVC ends an experiment that it cannot push to a shallow repository without a word, and deletes its copy."""
+    try:
+        if git("-C", str(project_root()), "rev-parse", "--is-shallow-repository") == "true":
+            return warning(
+                "a shallow clone, where `dvc exp run --temp` and `--queue` lose all: `git fetch --unshallow`"
+            )
+    except (OSError, subprocess.CalledProcessError):
+        return ok("no Git history")
+    return ok("Git history is complete")
+
+
+def unknown_modules() -> Finding:
+    """Modules that the copies lack in which experiments run, since Git does not know them."""
+    try:
+        found = git(
+            "-C", str(project_root()), "ls-files", "--others", "--exclude-standard", "src/*.py", "pipeline/*.py"
+        )
+    except (OSError, subprocess.CalledProcessError):
+        found = ""
+    if found:
+        names = ", ".join(found.splitlines())
+        return warning(f"unknown to Git, so not in `dvc exp run --temp` and `--queue`: {names}: `git add` it")
+    return ok("Git knows all modules")
+
+
+def links(stages: Iterable[Stage]) -> Finding:
+    """DVC refuses an output at the end of its stage if it is outside of the Git repository."""
+    if not works_without_git():
+        for path in (Path(out) for stage in stages for out in stage.outs):
+            linked = next((folder for folder in path.parents if folder.is_symlink()), None)
+            if linked and not linked.resolve().is_relative_to(Path.cwd().resolve()):
+                return error(
+                    f"{linked} is a link to {linked.resolve()}, and DVC takes nothing from outside of the project: "
+                    "make it a folder, and keep the data there by `dvc cache dir --local FOLDER && dvc config --local "
+                    "cache.type symlink,copy`, after a run `dvc checkout --relink`"
+                )
+    return ok("outputs are inside of the project")
+
+
+def file_locks() -> Finding:
+    """The locks of DVC, filelock and SQLite, which some network file systems lack."""
+    for lock in (fcntl.flock, fcntl.lockf):
+        with tempfile.TemporaryFile(dir=CHECKPOINTS if CHECKPOINTS.exists() else Path.cwd()) as file:
+            try:
+                lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as missing:
+                return warning(
+                    f"files cannot be locked here ({missing.strerror}; NFS?): `dvc config --local core.hardlink_lock "
+                    "true`, `export MLFLOW_TRACKING_URI=sqlite:////LOCAL/DISK/mlflow.db`, and one command at a time"
+                )
+    return ok("files can be locked")
+
+
+def disk_space() -> Finding:
+    """Of the project, and where its largest parts may be links to."""
+    folders = [path for path in (Path.cwd(), project_root() / ".dvc" / "cache", Path("mlruns")) if path.exists()]
+    free, folder = min((shutil.disk_usage(path).free / 1e9, path.resolve()) for path in folders)
+    if free < NEEDED_GB:
+        return warning(f"{free:.1f} GB free at {folder}, and a run may take {NEEDED_GB}: make room, or `dvc cache dir`")
+    return ok(f"{free:.0f} GB free at {folder}")
+
+
+def device(compute: ComputeParams) -> Finding:
+    """What Linux says of it; what PyTorch will make of that, stage lr_find prints."""
+    gpus = list(Path("/proc/driver/nvidia/gpus").glob("*"))
+    cpu = Path("/proc/cpuinfo")
+    if compute.device == "cuda" and cpu.exists() and not gpus:
+        return error("compute.device is cuda, and there is no NVIDIA GPU with its driver: set it to auto or cpu")
+    on_cpu = not gpus or compute.device == "cpu"
+    if on_cpu and compute.precision == "bf16" and cpu.exists() and "_bf16" not in cpu.read_text():
+        return warning("compute.precision is bf16, which this CPU has to emulate, slowly: set it to auto")
+    return ok(f"{os.cpu_count()} CPU cores, {len(gpus)} NVIDIA GPUs")
+
+
+def store() -> Finding:
+    """Whether it can be written, or its server reached."""
+    uri = tracking_uri()
+    try:
+        if uri.startswith(SQLITE) and (path := Path(uri.removeprefix(SQLITE))).exists():
+            with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0.5)) as database:
+                database.execute("BEGIN IMMEDIATE")
+        elif (address := urlsplit(uri)).hostname:
+            port = address.port or PORTS[address.scheme.partition("+")[0]]
+            socket.create_connection((address.hostname, port), timeout=1).close()
+    except (OSError, ValueError, sqlite3.Error) as failed:
+        return warning(
+            f"the MLflow store {masked(uri)} does not answer ({failed}): stages go on without it, and `python -m "
+            "pipeline.sync` publishes their results later"
+        )
+    return ok(f"MLflow store {masked(uri)}")
+
+
+def has_git() -> bool:
+    """Whether this folder is in a Git repository, which `git` itself may yet refuse to use."""
+    return any((folder / ".git").exists() for folder in (Path.cwd(), *Path.cwd().parents))
+
+
+def works_without_git() -> bool:
+    """Whether DVC is set to."""
+    config = ConfigParser()
+    config.read([project_root() / ".dvc" / "config", project_root() / ".dvc" / "config.local"], encoding="utf-8")
+    return config.getboolean("core", "no_scm", fallback=False)
+
+
+def git(*arguments: str) -> str:
+    """What git prints. Raises OSError or CalledProcessError."""
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()

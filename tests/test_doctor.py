@@ -1,0 +1,213 @@
+"""What `python -m pipeline.doctor` finds, each in a real state of Git, the disk or the user, and what stages refuse."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT
+
+from cifar_resnet import surroundings
+from cifar_resnet.errors import UserError
+from cifar_resnet.params import load_params
+from cifar_resnet.project import read_project
+from cifar_resnet.surroundings import Finding
+
+AUTHOR = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+IDENTITY = {f"GIT_{role}_{what}": "test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+
+
+@pytest.fixture(autouse=True)
+def identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in IDENTITY.items():
+        monkeypatch.setenv(name, value)
+
+
+def start(module: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, env=os.environ | more, capture_output=True, text=True)
+
+
+def git(*arguments: str) -> None:
+    subprocess.run(["git", *AUTHOR, *arguments], check=True, capture_output=True)
+
+
+def test_a_project_in_order_gets_a_line_for_each_check_in_a_second(workspace: Path) -> None:
+    for name in ("pyproject.toml", "requirements.txt"):
+        shutil.copy(PROJECT / name, workspace)
+    started = time.process_time()
+    levels = {finding.level for finding in surroundings.examine(read_project())}
+    assert time.process_time() - started < 1
+    assert levels <= {"ok", "warning"}  # warnings are this machine's: its packages, its disk
+    modules = subprocess.run(
+        [sys.executable, "-c", "import sys, pipeline.doctor; print('torch' in sys.modules, 'mlflow' in sys.modules)"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert modules.stdout == "False False\n"
+
+
+def test_the_doctor_fails_for_an_error_only_and_names_the_remedy(workspace: Path) -> None:
+    done = start("pipeline.doctor")
+    assert done.returncode == 0, done.stdout + done.stderr
+    shutil.rmtree(".git")
+    done = start("pipeline.doctor")
+    assert done.returncode == 1
+    assert "error:   no Git repository here" in done.stdout
+    assert "`git init && git add -A && git commit -m Start`" in done.stdout
+
+
+def test_a_copy_without_git_runs_after_make_check(workspace: Path) -> None:
+    shutil.rmtree(".git")
+    done = start("pipeline.check")  # as `make repro` does first
+    assert done.returncode == 0, done.stderr
+    assert "no Git repository here: DVC was set to work without one" in done.stdout
+    done = start("dvc", "repro", "download")
+    assert done.returncode == 0, done.stdout + done.stderr
+    git("init")
+    assert surroundings.git_repository().text.endswith("`dvc config --local --unset core.no_scm`")
+
+
+def test_a_shallow_clone_loses_no_experiment(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    git("commit", "--allow-empty", "--message", "Another")
+    clone = tmp_path_factory.mktemp("shallow") / "clone"
+    git("clone", "--depth", "1", workspace.as_uri(), str(clone))
+    os.chdir(clone)
+    assert "git fetch --unshallow" in surroundings.git_history().text
+    done = start("dvc", "exp", "run", "--temp", "download")
+    assert done.returncode != 0
+    assert "a shallow clone" in done.stdout + done.stderr
+    git("fetch", "--unshallow")
+    done = start("dvc", "exp", "run", "--temp", "download")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_module_that_git_does_not_know_is_named_before_and_in_an_experiment(workspace: Path) -> None:
+    Path("src/cifar_resnet/mine.py").touch()
+    Path("pipeline/download.py").write_text("import cifar_resnet.mine\n" + Path("pipeline/download.py").read_text())
+    found = surroundings.unknown_modules()
+    assert (found.level, "src/cifar_resnet/mine.py" in found.text) == ("warning", True)
+    done = start("dvc", "exp", "run", "--temp", "download")
+    assert done.returncode != 0
+    assert "error: no module cifar_resnet.mine in this experiment's copy of the project: `git add`" in done.stderr
+    assert "Traceback" not in done.stderr
+    git("add", "--all")
+    assert surroundings.unknown_modules().level == "ok"
+    done = start("dvc", "exp", "run", "--temp", "download")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["data", "models", "reports/train"])
+def test_outputs_that_a_link_leads_outside_are_refused_before_any_work(
+    name: str, workspace: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    Path(name).parent.mkdir(exist_ok=True)
+    outside = tmp_path_factory.mktemp("big disk")
+    Path(name).symlink_to(outside)
+    done = start("pipeline.download")  # the first stage, whichever stage the link concerns
+    assert done.returncode == 1
+    assert f"error: {name} is a link to {outside}" in done.stderr
+    assert "dvc cache dir" in done.stderr
+    assert list(outside.iterdir()) == []
+    Path(name).unlink()
+    Path("within").mkdir()
+    Path(name).symlink_to(Path("within").resolve())
+    assert surroundings.links(read_project().stages.values()).level == "ok"  # DVC takes those
+
+
+def test_a_bigger_disk_holds_the_data_as_the_advice_says(
+    workspace: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    disk = tmp_path_factory.mktemp("big disk")
+    for arguments in (["cache", "dir", "--local", str(disk)], ["config", "--local", "cache.type", "symlink,copy"]):
+        assert start("dvc", *arguments).returncode == 0
+    done = start("dvc", "repro", "download")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert start("dvc", "checkout", "--relink", "download").returncode == 0
+    arrays = list(Path("data/digits").glob("*.npy"))
+    assert arrays
+    assert all(array.resolve().is_relative_to(disk) for array in arrays)
+
+
+def test_a_user_id_without_a_name_is_named_and_make_gives_it_one(workspace: Path) -> None:
+    nameless = [
+        "unshare",
+        "--user",
+        "--map-user=12345",
+        "--map-group=12345",
+    ]  # as in a container started with `--user 12345`
+    if subprocess.run([*nameless, "true"], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody have a user id of their own")
+    check = [sys.executable, "-c", "import pipeline, cifar_resnet.surroundings as s; print(s.user_name().text)"]
+    environment = {name: value for name, value in os.environ.items() if name not in ("USER", "LOGNAME", "USERNAME")}
+    done = subprocess.run([*nameless, *check], env=environment, capture_output=True, text=True)
+    assert "user id 12345 has no name here" in done.stdout, done.stderr
+    shutil.copy(PROJECT / "Makefile", "Makefile")
+    with Path("Makefile").open("a") as makefile:
+        makefile.write(f"\nstatus:\n\t{sys.executable} -m dvc status\n")
+    done = subprocess.run([*nameless, "make", "status"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_another_python_or_package_is_named(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("pyproject.toml").write_text('[project]\nrequires-python = ">=3.8,<3.9"\ndependencies = []\n')
+    Path("requirements.txt").write_text("filelock==0.1\n")
+    assert surroundings.python_and_packages().level == "error"
+    asked = '[project]\nrequires-python = ">=3.11,<4.0"\ndependencies = ["filelock"]\n'
+    Path("pyproject.toml").write_text(asked)
+    found = surroundings.python_and_packages()
+    assert (found.level, found.text.startswith("filelock ")) == ("warning", True)
+    Path("pyproject.toml").write_text(asked.replace("filelock", "no-such-package"))
+    assert surroundings.python_and_packages().level == "error"
+
+
+def test_git_that_refuses_or_does_not_know_anything_yet_is_named(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert surroundings.git_repository().level == "ok"
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # Git's own switch: a folder of another user
+    assert f"safe.directory {workspace}" in surroundings.git_repository().text
+    monkeypatch.delenv("GIT_TEST_ASSUME_DIFFERENT_OWNER")
+    shutil.rmtree(".git")
+    git("init")
+    assert "git commit" in surroundings.git_repository().text
+
+
+def test_a_store_that_does_not_answer_is_named_without_its_password(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{nobody.getsockname()[1]}")
+        found = surroundings.store()
+    assert found.level == "warning"
+    assert "me:***@127.0.0.1" in found.text
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace}/mlruns")
+    assert surroundings.store().level == "warning"
+
+
+def test_a_gpu_that_is_not_there_is_named_before_the_data_is_fetched(workspace: Path) -> None:
+    if Path("/proc/driver/nvidia").exists():
+        pytest.skip("this machine has an NVIDIA driver")
+    compute = load_params(Path("params.yaml")).compute
+    assert surroundings.device(compute).level == "ok"
+    found = surroundings.device(compute.model_copy(update={"device": "cuda"}))
+    assert found == Finding("error", found.text)
+    assert "compute.device is cuda" in found.text
+
+
+def test_a_python_without_the_packages_is_named_in_one_line(workspace: Path) -> None:
+    command = [sys.executable, "-S", "-m", "pipeline.check"]  # -S: without what pip has installed
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no package ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_a_stage_would_lose_stops_it(workspace: Path) -> None:
+    Path("data").symlink_to("/")
+    with pytest.raises(UserError, match="dvc cache dir"):
+        surroundings.require_lasting_results(read_project())
