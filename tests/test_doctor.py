@@ -1,6 +1,7 @@
 """What `python -m pipeline.doctor` finds, each in a real state of Git, the disk or the user, and what stages refuse."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -211,3 +212,24 @@ def test_what_a_stage_would_lose_stops_it(workspace: Path) -> None:
     Path("data").symlink_to("/")
     with pytest.raises(UserError, match="dvc cache dir"):
         surroundings.require_lasting_results(read_project())
+
+
+NO_FLOCK = "#include <errno.h>\nint flock(int file, int operation) { errno = ENOLCK; return -1; }\n"
+
+
+def test_a_file_system_without_locks_is_named_and_the_advice_lets_dvc_work(workspace: Path) -> None:
+    """As on NFS whose server knows no locks: the C library's own function answers so."""
+    Path("no_flock.c").write_text(NO_FLOCK)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", "no_flock.so", "no_flock.c"], check=True)
+    environment = {"LD_PRELOAD": str(workspace / "no_flock.so")}
+    found = start("pipeline.doctor", **environment).stdout
+    assert "warning: files cannot be locked here (No locks available; NFS?)" in found
+    assert start("dvc", "repro", "download", **environment).returncode != 0
+    (advice,) = re.findall("`(rm .*? true)`", found)
+    subprocess.run(advice.replace("dvc config", f"{sys.executable} -m dvc config"), shell=True, check=True)
+    done = start("dvc", "repro", "download", **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    train = "import pipeline, cifar_resnet.checkpoint as c\nwith c.Checkpoint('key').lock(): print('trains')"
+    done = subprocess.run([sys.executable, "-c", train], env=os.environ | environment, capture_output=True, text=True)
+    assert done.stdout == "trains\n"
+    assert "warning: no file can be locked in" in done.stderr

@@ -25,7 +25,7 @@ OBSERVERS = (
     "pipeline/__init__.py",
     "pipeline/stage.py",
     *(f"src/cifar_resnet/{name}.py" for name in ("__init__", "console", "dvc_files", "errors", "files", "identity",
-                                                 "layout", "networks/__init__", "params", "project", "records",
+                                                 "layout", "locks", "networks/__init__", "params", "project", "records",
                                                  "store_location", "surroundings")),
     "src/cifar_resnet/plots/__init__.py",
     "src/cifar_resnet/tracking/",

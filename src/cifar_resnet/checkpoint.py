@@ -16,6 +16,7 @@ from cifar_resnet.errors import UserError
 from cifar_resnet.files import write_bytes, write_text
 from cifar_resnet.identity import file_md5
 from cifar_resnet.layout import CHECKPOINTS, project_root
+from cifar_resnet.locks import locked
 
 KEPT = 3  # checkpoints of other trainings, of 80 MB each, that may still be continued
 
@@ -42,8 +43,8 @@ class Checkpoint:
             try:
                 here.mkdir(parents=True, exist_ok=True)
                 self.folder.mkdir(parents=True, exist_ok=True)
-                locks.enter_context(FileLock(here / "workspace.lock", timeout=0))
-                locks.enter_context(FileLock(self.folder / "training.lock", timeout=0))
+                locks.enter_context(locked(here / "workspace.lock", 0))
+                locks.enter_context(locked(self.folder / "training.lock", 0))
             except Timeout as error:
                 raise UserError(
                     f"another process is training here (it holds {error.lock_file}): wait for it, or stop it and run "

@@ -186,8 +186,9 @@ def file_locks() -> Finding:
                 lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as missing:
                 return warning(
-                    f"files cannot be locked here ({missing.strerror}; NFS?): `dvc config --local core.hardlink_lock "
-                    "true`, `export MLFLOW_TRACKING_URI=sqlite:////LOCAL/DISK/mlflow.db`, and one command at a time"
+                    f"files cannot be locked here ({missing.strerror}; NFS?): `rm -f .dvc/tmp/*lock && dvc config "
+                    "--local core.hardlink_lock true`, MLflow's store on a local disk (`export MLFLOW_TRACKING_URI="
+                    "sqlite:////FOLDER/mlflow.db`), and one command at a time"
                 )
     return ok("files can be locked")
 

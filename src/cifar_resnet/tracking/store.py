@@ -6,12 +6,11 @@ import re
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
-from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
@@ -20,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cifar_resnet.errors import UserError
 from cifar_resnet.layout import project_root
+from cifar_resnet.locks import locked
 from cifar_resnet.store_location import ARTIFACT_ROOT, DATABASES, SQLITE, follow_move, masked, tracking_uri
 
 # It announces every table it makes, and prints a traceback of each error that it also raises.
@@ -35,7 +35,12 @@ class Store:
     uri: str
     client: MlflowClient
     experiment: Experiment
-    lock: FileLock  # one process of this project at a time publishes
+    folder: Path
+
+    @property
+    def lock(self) -> AbstractContextManager[None]:
+        """One process of this project at a time publishes."""
+        return locked(self.folder / "publish.lock", LOCK_SECONDS)
 
     @property
     def experiment_id(self) -> str:
@@ -81,8 +86,7 @@ def open_store(experiment: str) -> Store:
     _set_global_uri(uri)
     client = MlflowClient(uri)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "publish.lock", LOCK_SECONDS)
-    return Store(uri, client, _find_or_create(client, experiment, artifacts), lock)
+    return Store(uri, client, _find_or_create(client, experiment, artifacts), folder)
 
 
 def _create_database(path: Path, artifacts: str) -> None:
@@ -95,7 +99,7 @@ def _create_database(path: Path, artifacts: str) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # 1 s, for a new store only
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f"{path.name}.lock")):
+    with locked(path.with_name(f"{path.name}.lock"), LOCK_SECONDS):
         if path.exists():
             return
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.") as folder:
