@@ -11,7 +11,7 @@ from cifar_resnet.console import progress
 from cifar_resnet.data import Dataset, load_dataset
 from cifar_resnet.lr_range import LRSweep, as_sweep, find_rates, sweep
 from cifar_resnet.params import AugmentParams, ComputeParams, DataParams, LRFindParams, ModelParams, TrainParams
-from cifar_resnet.training import TrainingData, make_training_data, start_training, train_step
+from cifar_resnet.training import TrainingData, make_training_data, require_workable, start_training, train_step
 from pipeline.stage import main
 
 
@@ -23,6 +23,7 @@ def run(
     resolved = prepare_compute(compute)
     dataset = load_dataset(layout.DATA / data.dataset)
     training_data = make_training_data(dataset, data, augment)
+    require_workable(train, augment, training_data)
     print(f"LR range test on {resolved}")
     measured = run_sweep(dataset, training_data, model, lr_find, train, resolved)
     found = find_rates(measured, lr_find.rule)
@@ -58,10 +59,12 @@ def run_sweep(
 
 
 def _endless_batches(data: TrainingData, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Without an epoch's last batch if it is short: its loss is noisier, and would count like the others."""
     epoch = 0
     while True:
         batches = EpochBatches(data.images, data.labels, data.augment, batch_size, seed, epoch)
-        yield from batches.load(first=0, num_workers=0, pin_memory=False)
+        loaded = batches.load(first=0, num_workers=0, pin_memory=False)
+        yield from (batch for batch in loaded if len(batch[1]) >= min(batch_size, len(data.labels)))
         epoch += 1
 
 

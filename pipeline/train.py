@@ -22,7 +22,15 @@ from cifar_resnet.params import AugmentParams, ComputeParams, DataParams, ModelP
 from cifar_resnet.project import Project
 from cifar_resnet.records import changed_since
 from cifar_resnet.tracking import live_training
-from cifar_resnet.training import LearningRates, TrainingState, check_finite, fit, make_training_data, start_training
+from cifar_resnet.training import (
+    LearningRates,
+    TrainingState,
+    check_finite,
+    fit,
+    make_training_data,
+    require_workable,
+    start_training,
+)
 from pipeline.stage import main
 
 
@@ -37,6 +45,7 @@ def run(
     resolved = prepare_compute(compute)
     dataset = load_dataset(layout.DATA / data.dataset)
     training_data = make_training_data(dataset, data, augment)
+    require_workable(train, augment, training_data)
     rates = choose_rates(train)
     state = start_training(dataset, model, train, train.seed, resolved)
     checkpoint = Checkpoint(training_key(inputs)[:16])

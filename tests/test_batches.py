@@ -36,7 +36,10 @@ def assert_equal(first: list[tuple[Tensor, Tensor]], second: list[tuple[Tensor, 
         assert torch.equal(labels, other_labels)
 
 
-@pytest.mark.parametrize(("batch_size", "sizes"), [(128, [128, 128, 44]), (100, [100] * 3), (1000, [300])])
+@pytest.mark.parametrize(
+    ("batch_size", "sizes"),
+    [(128, [128, 128, 44]), (100, [100] * 3), (1000, [300]), (23, [23] * 12 + [24]), (299, [300])],
+)
 def test_every_image_comes_once_an_epoch_and_the_last_batch_may_be_smaller(batch_size: int, sizes: list[int]) -> None:
     batches = epoch_batches(batch_size)
     loaded = load(batches)

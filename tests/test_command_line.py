@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 from conftest import PROJECT
+from finished_pipeline import run
+
+from cifar_resnet import layout
+from pipeline.demo import overlay
 
 CHECK = [sys.executable, "-m", "pipeline.check"]
 
@@ -44,3 +48,15 @@ def test_help_helps_and_starts_nothing(
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith(f"usage: python -m pipeline.{name}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refused_value_under_dvc_costs_outputs_that_checkout_brings_back(workspace: Path) -> None:
+    """DVC deletes the outputs of a stage before it starts it, and so before the value can be refused."""
+    run("dvc", "repro", "download", cwd=workspace)
+    made = sorted(path.name for path in Path("data/digits").iterdir())
+    overlay(layout.PARAMS, {"data": {"split_seed": -1}}, layout.PARAMS)
+    done = subprocess.run([sys.executable, "-m", "dvc", "repro", "download"], capture_output=True, text=True)
+    assert "error: params.yaml: data.split_seed is -1; allowed: " in done.stderr
+    assert not Path("data/digits").exists()
+    run("dvc", "checkout", "download", cwd=workspace)
+    assert sorted(path.name for path in Path("data/digits").iterdir()) == made

@@ -6,10 +6,11 @@ import sys
 
 import pytest
 import torch
+from joblib import cpu_count
 from torch import nn
 
 from cifar_resnet.compute import prepare_compute
-from cifar_resnet.distributed import SyncBatchNormCPU, join_processes
+from cifar_resnet.distributed import SyncBatchNormCPU, join_processes, run_in_processes
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import ComputeParams
 
@@ -80,6 +81,19 @@ def test_a_format_that_the_hardware_emulates_is_warned_of(
     assert capsys.readouterr().err == ""
     prepare_compute(settings(precision="bf16"))
     assert "compute.precision is bf16, which this cpu has to emulate: slow" in capsys.readouterr().err
+
+
+def test_threads_that_no_core_is_there_for_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    prepare_compute(settings(threads=cpu_count()))
+    assert capsys.readouterr().err == ""
+    prepare_compute(settings(threads=1024))
+    assert f"compute.threads is 1024, and this process may use {cpu_count()} cores" in capsys.readouterr().err
+    torch.set_num_threads(1)
+
+
+def test_far_more_processes_than_cores_are_refused_before_one_starts() -> None:
+    with pytest.raises(UserError, match=rf"compute.processes is 1024; allowed here: 1 to {2 * cpu_count()}"):
+        run_in_processes("pipeline.train", 1024)
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,18 @@ import csv
 import json
 import math
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cifar_resnet.data import make_digits
 from cifar_resnet.errors import UserError
 from cifar_resnet.lr_range import RULES, FoundRates, LRSweep, as_sweep, find_rates, read_found_rates, sweep
+from cifar_resnet.params import Params
+from cifar_resnet.training import make_training_data
+from pipeline.lr_find import _endless_batches
 
 # A plateau, a fall, an explosion. Learning rates are powers of 2, so that equal steps are equal factors.
 LOSSES = [2.3, 2.3, 2.3, 2.2, 2.0, 1.5, 1.2, 1.0, 1.1, 2.0, 3.9]
@@ -134,3 +139,9 @@ def test_the_curve_file_has_a_row_per_step(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert rows[5] == {"step": "5", "lr": "32.0", "loss": "1.5", "smoothed_loss": "1.5"}
     assert len(rows) == len(LOSSES)
+
+
+def test_a_sweep_takes_no_short_batch(tiny_params: Params) -> None:
+    data = make_training_data(make_digits(seed=0), tiny_params.data, tiny_params.augment)  # 1,438 images
+    for batch_size, sizes in ((500, [500] * 5), (479, [479, 479, 480, 479, 479]), (2000, [1438] * 5)):
+        assert [len(labels) for _, labels in islice(_endless_batches(data, batch_size, 0), 5)] == sizes

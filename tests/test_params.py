@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.utils.validation import _validate_experiment_name, _validate_model_name
 from pydantic import ValidationError
 
 from cifar_resnet.errors import UserError
-from cifar_resnet.params import Params, load_params
+from cifar_resnet.params import Params, RuntimeParams, load_params
 from pipeline.demo import overlay
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -52,7 +53,7 @@ BAD_VALUES = [
     ("train.lr_max", float("inf"), LEARNING_RATE),
     ("train.momentum", 1.0, "a number above 0 to below 1"),
     ("train.weight_decay", float("nan"), "a number from 0 to below 1"),
-    ("train.label_smoothing", -0.1, "a number from 0 to below 1"),
+    ("train.label_smoothing", 0.99, "a number from 0 to 0.5"),
     ("train.ema_decay", "0.99", "a number from 0 to below 1"),
     ("evaluate.flip_tta", "on", "true or false"),
     ("evaluate.calibration_bins", 1, "a whole number from 2 to 100"),
@@ -66,7 +67,8 @@ BAD_VALUES = [
     ("compute.threads", 0, "auto or a whole number from 1 to 1024"),
     ("compute.processes", "two", "a whole number from 1 to 1024"),
     ("runtime.workers", -1, "auto or a whole number from 0 to 256"),
-    ("runtime.experiment", "", "a text with a length of at least 1"),
+    ("runtime.experiment", "", "a text with a length of at least 1 and of at most 500"),
+    ("runtime.registered_model", "..", "no dot or space at its start"),
     ("runtime.registered_model", "team/resnet", 'a text matching ^[^/:"]+$'),
 ]
 
@@ -128,6 +130,37 @@ def test_a_broken_file_is_refused_with_the_reason(tmp_path: Path, old: str, new:
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "params.yaml").write_bytes(content)
     assert "params.yaml" in refusal(tmp_path / "params.yaml")
+
+
+BOMB = "".join(f"a{level}: &a{level} [*a{level - 1}, *a{level - 1}]\n" for level in range(1, 21))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data: " + "[" * 1000 + "]" * 1000,
+        "data: " + "{a: " * 1000 + "1" + "}" * 1000,
+        "data: " + "[" * 80 + "]" * 80,
+        f"a0: &a0 [x]\n{BOMB}data: *a20",
+        f"data: {'x' * 100_000}",
+    ],
+    ids=["1000 lists", "1000 sections", "80 lists", "a million items by reference", "a long text"],
+)
+def test_what_is_no_settings_at_all_is_refused_in_short_lines(tmp_path: Path, text: str) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    assert all(len(line) < 300 for line in refusal(tmp_path / "params.yaml").splitlines())
+
+
+@pytest.mark.parametrize("name", ["x" * 600, "a\nb", " a", "\x00", "\ud800", "..", "Köln 2/3", "a'b", "%s", "ü" * 400])
+def test_a_name_that_is_taken_is_one_that_mlflow_takes(tmp_path: Path, name: str, params: Params) -> None:
+    runtime = params.runtime.model_dump()
+    for field, refuses in (("experiment", _validate_experiment_name), ("registered_model", _validate_model_name)):
+        try:
+            RuntimeParams.model_validate(runtime | {field: name})
+        except ValidationError:
+            continue
+        refuses(name)
+        name.encode()  # as a database does
 
 
 def test_a_missing_file_is_refused_with_the_remedy(tmp_path: Path) -> None:

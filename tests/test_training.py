@@ -18,6 +18,7 @@ from cifar_resnet.training import (
     evaluate_held_out,
     fit,
     make_training_data,
+    require_workable,
     start_training,
     train_step,
 )
@@ -200,3 +201,21 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
     for net in ("net", "model"):
         expected = getattr(uninterrupted, net).state_dict()
         assert all(torch.equal(value, expected[name]) for name, value in getattr(resumed, net).state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "possible", "useless", "allowed"),
+    [
+        ("augment", "cutout", 31, 32, "images of 32 px: 0 to 31"),
+        ("train", "ema_decay", 0.56, 0.9999, "after 4 steps, 100% of the averaged weights .* 0 .* to 0.5623"),
+    ],
+)
+def test_what_leaves_nothing_to_learn_is_refused_with_what_is_allowed(
+    section: str, name: str, possible: float, useless: float, allowed: str, digits: Dataset, tiny_params: Params
+) -> None:
+    data = make_training_data(digits, tiny_params.data, tiny_params.augment)
+    sections = {"train": tiny_params.train, "augment": tiny_params.augment}
+    changed = {value: sections[section].model_copy(update={name: value}) for value in (possible, useless)}
+    require_workable(data=data, **sections | {section: changed[possible]})
+    with pytest.raises(UserError, match=rf"{section}.{name} is {useless}; .*{allowed}"):
+        require_workable(data=data, **sections | {section: changed[useless]})

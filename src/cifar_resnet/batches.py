@@ -24,7 +24,8 @@ GROUP_SIZE = 32
 class EpochBatches(Dataset[tuple[Tensor, Tensor]]):
     """The batches of one epoch: number -> (images uint8 (n, 32, 32, 3), labels int64 (n,)).
 
-    Every image comes once an epoch; the last batch may be smaller. Of `num_ranks` training processes, the one with
+    Every image comes once an epoch; the last batch may be smaller, but never a single image, of which BatchNorm knows
+    no variance: that is added to the batch before. Of `num_ranks` training processes, the one with
     this `rank` gets its share of each batch.
     """
 
@@ -38,15 +39,16 @@ class EpochBatches(Dataset[tuple[Tensor, Tensor]]):
     num_ranks: int = 1
 
     def __len__(self) -> int:
-        return -(-len(self.labels) // self.batch_size)
+        return max(1, -(-(len(self.labels) - 1) // self.batch_size))
 
     def size(self, number: int) -> int:
         """Images in a batch, over all training processes."""
-        return min(self.batch_size, len(self.labels) - number * self.batch_size)
+        is_last = number == len(self) - 1
+        return len(self.labels) - number * self.batch_size if is_last else self.batch_size
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.labels))
-        batch = order[number * self.batch_size : (number + 1) * self.batch_size]
+        batch = order[number * self.batch_size :][: self.size(number)]
         groups = np.split(batch, range(GROUP_SIZE, len(batch), GROUP_SIZE))
         images, labels = [self.images[:0]], [self.labels[:0]]  # a share may be empty
         for index in range(self.rank, len(groups), self.num_ranks):

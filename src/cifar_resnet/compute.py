@@ -64,6 +64,11 @@ def prepare_compute(params: ComputeParams) -> Compute:
         raise UserError("compute.device is cuda, but no CUDA device is usable here: set it to auto or cpu")
     rank, num_processes, device = join_processes(use_cuda=has_cuda and params.device != "cpu")
     threads = cpu_count() // num_processes or 1 if params.threads == "auto" else params.threads
+    if threads > cpu_count() and rank == 0:
+        print(
+            f"warning: compute.threads is {threads}, and this process may use {cpu_count()} cores: slower than auto",
+            file=sys.stderr,
+        )
     torch.set_num_threads(threads)
     # Not a guarantee on every GPU: operations without a deterministic version warn instead of failing.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

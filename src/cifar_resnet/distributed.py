@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from joblib import cpu_count  # with the quota of a container and the affinity of this process
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -25,8 +26,10 @@ def run_in_processes(module: str, num_processes: int) -> None:
     """Run `python -m module` in several processes on this machine, and wait.
 
     Raises:
-        UserError: a process failed; torchrun then stops the others.
+        UserError: there are far more processes than cores, or one failed; torchrun then stops the others.
     """
+    if num_processes > (most := 2 * cpu_count()):
+        raise UserError(f"compute.processes is {num_processes}; allowed here: 1 to {most}, two for each CPU core")
     # --local-addr: else it looks for this machine's own name in the network, which need not know it.
     torchrun = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes", "1", "--local-addr", "127.0.0.1",

@@ -5,6 +5,7 @@ There are no defaults here: DVC sees only what stands in `params.yaml`.
 
 from collections.abc import Mapping
 from pathlib import Path
+from reprlib import Repr
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -15,6 +16,9 @@ from cifar_resnet.errors import UserError
 Found = Literal["find"]
 Auto = Literal["auto"]
 LearningRate = Annotated[float, Field(gt=0, le=100)]
+
+IN_SHORT = Repr()  # what a mistake may hold: many pages
+IN_SHORT.maxstring, IN_SHORT.maxlevel = 100, 2
 
 
 class Section(BaseModel):
@@ -89,7 +93,7 @@ class TrainParams(Section):
     lr_max: Found | LearningRate = Field(description="Learning rate at the peak of the cycle, or find.")
     momentum: float = Field(gt=0, lt=1, description="Nesterov momentum.")
     weight_decay: float = Field(ge=0, lt=1, description="L2 penalty on all weights.")
-    label_smoothing: float = Field(ge=0, lt=1, description="Probability spread over the other classes.")
+    label_smoothing: float = Field(ge=0, le=0.5, description="Probability spread over the other classes.")
     ema_decay: float = Field(ge=0, lt=1, description="Decay per step of the averaged weights; 0 for none.")
 
     @model_validator(mode="after")
@@ -129,8 +133,19 @@ class RuntimeParams(Section):
 
     workers: Auto | Annotated[int, Field(ge=0, le=256)] = Field(description="Loader processes.")
     checkpoint_steps: int = Field(ge=1, description="Training steps between checkpoints.")
-    experiment: str = Field(min_length=1, description="MLflow experiment.")
-    registered_model: str = Field(min_length=1, pattern='^[^/:"]+$', description="MLflow registered model.")
+    experiment: str = Field(min_length=1, max_length=500, description="MLflow experiment.")
+    registered_model: str = Field(
+        min_length=1, max_length=256, pattern='^[^/:"]+$', description="MLflow registered model."
+    )
+
+    @model_validator(mode="after")
+    def _names_are_what_mlflow_takes(self) -> Self:
+        for name, value in (("experiment", self.experiment), ("registered_model", self.registered_model)):
+            if not value.isprintable() or value != value.strip() or value.startswith("."):
+                raise ValueError(
+                    f"{name} is {value!r}; allowed: visible characters, no dot or space at its start or end"
+                )
+        return self
 
 
 class Params(Section):
@@ -185,7 +200,9 @@ def parse_params(content: Any, name: str) -> Params:
         UserError: one line per broken rule.
     """
     if not isinstance(content, Mapping):
-        raise UserError(f"{name} holds {content!r}; it must hold the sections {', '.join(Params.model_fields)}")
+        raise UserError(
+            f"{name} holds {IN_SHORT.repr(content)}; it must hold the sections {', '.join(Params.model_fields)}"
+        )
     try:
         return Params.model_validate(content)
     except ValidationError as error:
@@ -223,7 +240,7 @@ def _describe(detail: dict[str, Any]) -> str:
         return f"{key} is not a setting; names are texts"
     if kind == "extra_forbidden":
         return f"{key} is not a setting; allowed here: {', '.join(settings or schema['properties'])}"
-    found = "is missing" if kind == "missing" else f"is {detail['input']!r}"
+    found = "is missing" if kind == "missing" else f"is {IN_SHORT.repr(detail['input'])}"
     allowed = _in_words(settings[path[1]]) if len(path) > 1 else f"a section with {', '.join(settings)}"
     return f"{key} {found}; allowed: {allowed}"
 
@@ -239,5 +256,5 @@ def _in_words(schema: Mapping[str, Any]) -> str:
             "array": "a list of texts"}[schema["type"]]  # fmt: skip
     bounds = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "to below",
               "multipleOf": "in multiples of", "pattern": "matching",
-              "minLength": "with a length of at least"}  # fmt: skip
+              "minLength": "with a length of at least", "maxLength": "and of at most"}  # fmt: skip
     return " ".join([kind, *(f"{word} {schema[key]}" for key, word in bounds.items() if key in schema)])

@@ -96,6 +96,23 @@ def make_training_data(dataset: Dataset, data: DataParams, augment: AugmentParam
     return TrainingData(images, labels, Augmentation(augment, dataset.mean, dataset.image_px), *held_out)
 
 
+def require_workable(train: TrainParams, augment: AugmentParams, data: TrainingData) -> None:
+    """Refuse settings that are possible each for itself, and useless with these images.
+
+    Raises:
+        UserError: nothing is left of an image, or the averaged weights would stay those of the untrained network.
+    """
+    most_px = data.images.shape[1] - 1
+    if augment.cutout > most_px:
+        raise UserError(f"augment.cutout is {augment.cutout}; allowed for images of {most_px + 1} px: 0 to {most_px}")
+    steps = train.epochs * -(-len(data.labels) // train.batch_size)
+    if (share := train.ema_decay**steps) > 0.1:
+        raise UserError(
+            f"train.ema_decay is {train.ema_decay}; after {steps} steps, {share:.0%} of the averaged weights would be "
+            f"the untrained network's; allowed for so many: 0 (no average) to {0.1 ** (1 / steps):.4g}"
+        )
+
+
 def start_training(
     dataset: Dataset, model: ModelParams, train: TrainParams, seed: int, compute: Compute
 ) -> TrainingState:
