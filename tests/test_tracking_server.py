@@ -70,19 +70,21 @@ def test_a_server_that_dies_in_mid_training_has_the_whole_run_after_it_is_back(
 ) -> None:
     port = free_port()
     database = f"sqlite:///{project}/server.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:s3cr3t@127.0.0.1:{port}")
     first, second = epochs(2)
     with follow() as live:  # there is no server yet
         live.log_epoch(first)
-    assert capsys.readouterr().err.count("warning: MLflow failed") == 1
+    said = capsys.readouterr().err
+    assert said.count("warning: MLflow failed") == 1
     with mlflow_server(port, project, database):
         training = follow()
         live = training.__enter__()
         live.log_epoch(first)
     live.log_epoch(second)
     training.__exit__(None, None, None)
-    assert capsys.readouterr().err.count("warning: MLflow failed") == 1
-    with pytest.raises(UserError, match="failed: NewConnectionError"):
+    said += capsys.readouterr().err
+    assert said.count("warning: MLflow failed") == 2
+    with pytest.raises(UserError, match="failed: NewConnectionError") as refused:
         publish(read_project(), ALL)
 
     with mlflow_server(port, project, database):
@@ -97,6 +99,12 @@ def test_a_server_that_dies_in_mid_training_has_the_whole_run_after_it_is_back(
         assert page.read_bytes() == (project / "reports/gradcam/index.html").read_bytes()
         assert client.get_model_version_by_alias(tiny_params.runtime.registered_model, "champion")
         assert publish(read_project(), ALL).actions == ()
+    said += str(refused.value) + "".join(capsys.readouterr())
+    kept = (
+        (project / "server.db").read_bytes(),
+        *(path.read_bytes() for path in (project / "server-artifacts").rglob("*") if path.is_file()),
+    )
+    assert not any(b"s3cr3t" in content for content in (said.encode(), *kept))
 
 
 def test_a_server_that_never_answers_holds_a_training_up_for_seconds_and_once(

@@ -186,6 +186,19 @@ def test_a_database_out_of_reach_is_named_within_ten_seconds_and_without_its_pas
     assert "cret" not in str(raised.value)
 
 
+@pytest.mark.parametrize("address", ["http://me:s3cr3t@{}", "http://{}?token=s3cr3t", "http://{}/x?api_key=s3cr3t"])
+def test_a_server_out_of_reach_is_named_without_its_secrets(
+    address: str, project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{nobody.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address.format(host))
+        with pytest.raises(UserError, match=host) as raised, store_errors():
+            open_store("unreachable")
+    assert "s3cr3t" not in str(raised.value) + "".join(capfd.readouterr())
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
