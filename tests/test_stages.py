@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -124,6 +125,20 @@ def test_a_finished_training_is_over_when_it_is_asked_for_again(
     run_train()  # as after a kill before DVC had recorded the outputs
     assert "continuing from the checkpoint after 2 epochs and 0 steps" in capsys.readouterr().out
     assert layout.MODEL.read_bytes() == before
+
+
+def test_a_training_begun_on_more_cores_goes_on_and_says_that_bits_may_differ(
+    settings: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (checkpoint,) = Path("checkpoints").glob("*/state.pt")
+    saved = torch.load(checkpoint, weights_only=True)
+    torch.save(saved | {"computed": saved["computed"].replace("1 thread", "8 threads")}, checkpoint)
+    run_train()
+    said = capsys.readouterr().out
+    assert "continuing from the checkpoint after 2 epochs and 0 steps" in said
+    assert re.search(
+        "it was computed by .* 8 threads, the rest will be by .* 1 thread: the last bits .* may differ", said
+    )
 
 
 def test_evaluate_writes_every_test_image_in_order_with_probabilities_that_sum_to_one() -> None:
