@@ -60,3 +60,10 @@ def test_a_refused_value_under_dvc_costs_outputs_that_checkout_brings_back(works
     assert not Path("data/digits").exists()
     run("dvc", "checkout", "download", cwd=workspace)
     assert sorted(path.name for path in Path("data/digits").iterdir()) == made
+
+
+def test_windows_itself_is_refused_by_name(workspace: Path) -> None:
+    command = [sys.executable, "-c", "import sys; sys.platform = 'win32'; import pipeline.check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("error: this project runs on Linux and macOS; on Windows, use it in WSL 2")

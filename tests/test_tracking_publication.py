@@ -18,6 +18,7 @@ from cifar_resnet.model_file import load_model
 from cifar_resnet.networks.base import Classifier
 from cifar_resnet.params import Params, load_params
 from cifar_resnet.project import read_project
+from cifar_resnet.store_location import follow_move
 from cifar_resnet.tracking import publish
 from cifar_resnet.tracking.publication import SAME_WEIGHTS
 from cifar_resnet.tracking.runs import MODEL, STATE, TRAINING
@@ -285,3 +286,16 @@ def test_versions_that_another_experiment_registered_stay(project: Path, tiny_pa
     write_outputs(project, tiny_params, accuracy=0.5, seed=1)
     publish(read_project(), ALL)
     assert len(client().search_model_versions()) == 2
+
+
+def test_every_location_in_a_moved_store_is_found(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`follow_move` rewrites tables that are MLflow's own: another version may keep locations in others."""
+    publish(read_project(), ALL)
+    moved = project / "elsewhere" / "mlflow.db"
+    moved.parent.mkdir()
+    shutil.copy(project / "mlruns" / "mlflow.db", moved)
+    former = (project / "mlruns" / "artifacts").as_uri()
+    assert former in "".join(sqlite3.connect(moved).iterdump())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{moved}")
+    assert former in str(follow_move())
+    assert str(project / "mlruns") not in "".join(sqlite3.connect(moved).iterdump())
