@@ -22,7 +22,7 @@ from benchmarks.stopwatch import CommandError
 from benchmarks.table import as_markdown
 from benchmarks.workspace import PEERS, PROJECT, Size, find_images
 from cifar_resnet.errors import UserError
-from cifar_resnet.tracking.provenance import git
+from cifar_resnet.git import git
 
 FOLDER = PROJECT / "build" / "bench"
 COMMITTED = PROJECT / "benchmarks"

@@ -24,9 +24,9 @@ STAGES = YAML(typ="safe", pure=True).load(RESOLVED)["stages"]
 OBSERVERS = (
     "pipeline/__init__.py",
     "pipeline/stage.py",
-    *(f"src/cifar_resnet/{name}.py" for name in ("__init__", "console", "dvc_files", "errors", "files", "identity",
-                                                 "layout", "locks", "networks/__init__", "params", "project", "records",
-                                                 "store_location", "surroundings")),
+    *(f"src/cifar_resnet/{name}.py" for name in ("__init__", "console", "dvc_files", "errors", "files", "git",
+                                                 "identity", "layout", "locks", "networks/__init__", "params",
+                                                 "project", "records", "store_location", "surroundings")),
     "src/cifar_resnet/plots/__init__.py",
     "src/cifar_resnet/tracking/",
 )  # fmt: skip

@@ -13,11 +13,12 @@ from cifar_resnet import layout
 from cifar_resnet.dvc_files import LOCK, parse_lock
 from cifar_resnet.errors import UserError
 from cifar_resnet.evaluation import Evaluation
+from cifar_resnet.git import git
 from cifar_resnet.history import EpochMetrics, read_history
 from cifar_resnet.identity import file_md5
 from cifar_resnet.params import Params
 from cifar_resnet.report import read_predictions
-from cifar_resnet.tracking.provenance import CODE, git
+from cifar_resnet.tracking.provenance import CODE
 
 WORKSPACE = "workspace"
 FILES = (layout.PREDICTIONS, layout.HISTORY, layout.TRAIN_METRICS)  # that a comparison needs of a run

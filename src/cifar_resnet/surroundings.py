@@ -10,7 +10,6 @@ import re
 import shutil
 import socket
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import tomllib
@@ -26,6 +25,7 @@ from urllib.parse import urlsplit
 
 from cifar_resnet.dvc_files import Stage
 from cifar_resnet.errors import UserError
+from cifar_resnet.git import git
 from cifar_resnet.layout import CHECKPOINTS, project_root
 from cifar_resnet.params import ComputeParams
 from cifar_resnet.project import Project
@@ -78,14 +78,11 @@ def require_lasting_results(project: Project) -> None:
 
 def python_and_packages() -> Finding:
     """Compare them with pyproject.toml and requirements.txt; what packages need themselves is not looked at."""
-    try:
-        asked = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
-        pins = Path("requirements.txt").read_text(encoding="utf-8")
-    except FileNotFoundError as missing:
-        return warning(
-            f"versions are not compared, as {missing.filename} is missing: `git checkout {missing.filename}`"
-        )
-    pinned = re.findall(r"^([\w.-]+)==([\w.+]+)", pins, re.MULTILINE)
+    asked_file, pins = Path("pyproject.toml"), Path("requirements.txt")
+    if not (asked_file.exists() and pins.exists()):
+        return warning(f"versions are not compared: `git checkout {asked_file} {pins}`")
+    asked = tomllib.loads(asked_file.read_text(encoding="utf-8"))["project"]
+    pinned = re.findall(r"^([\w.-]+)==([\w.+]+)", pins.read_text(encoding="utf-8"), re.MULTILINE)
     lowest, limit = [(int(major), int(minor)) for major, minor in re.findall(r"(\d+)\.(\d+)", asked["requires-python"])]
     here = ".".join(map(str, sys.version_info[:3]))
     if not lowest <= sys.version_info[:2] < limit:
@@ -121,44 +118,34 @@ def git_repository() -> Finding:
             "no Git repository here (from a ZIP file, or copied?): `git init && git add -A && git commit -m Start`; or "
             "`dvc config --local core.no_scm true`, to work without one"
         )
-    try:
-        git("rev-parse", "--git-dir")
-        commit = git("rev-parse", "--short", "HEAD")
-        git("var", "GIT_COMMITTER_IDENT")
-    except FileNotFoundError:
-        return error("there is a Git repository and no program `git`: install it")
-    except subprocess.CalledProcessError as failed:
-        if "dubious ownership" in failed.stderr:
-            return warning(
-                f"Git ignores this folder of another user: `git config --global --add safe.directory {Path.cwd()}`"
-            )
-        if "HEAD" in failed.cmd:
-            return warning("Git has no commit, and experiments start from one: `git add -A && git commit -m Start`")
-        return warning("Git does not know you, as experiments need: `git config --global user.email`, and user.name")
-    return ok(f"Git commit {commit}")
+    for command, remedy in (
+        ("--version", "the program `git` is missing: install it"),
+        (
+            "rev-parse --git-dir",
+            f"Git ignores the folder of another user: `git config --global --add safe.directory {Path.cwd()}`",
+        ),
+        ("rev-parse HEAD", "Git has no commit, where experiments start: `git add -A && git commit -m Start`"),
+        (
+            "var GIT_COMMITTER_IDENT",
+            "Git asks your name for experiments: `git config --global user.email`, and user.name",
+        ),
+    ):
+        if git(*command.split()) is None:
+            return warning(remedy)
+    return ok(f"Git commit {git('rev-parse', '--short', 'HEAD')}")
 
 
 def git_history() -> Finding:
     """DVC ends an experiment that it cannot push to a shallow repository without a word, and deletes its copy."""
-    try:
-        if git("-C", str(project_root()), "rev-parse", "--is-shallow-repository") == "true":
-            return warning(
-                "a shallow clone, where `dvc exp run --temp` and `--queue` lose all: `git fetch --unshallow`"
-            )
-    except (OSError, subprocess.CalledProcessError):
-        return ok("no Git history")
+    if git("-C", str(project_root()), "rev-parse", "--is-shallow-repository") == "true":
+        return warning("a shallow clone, where `dvc exp run --temp` and `--queue` lose all: `git fetch --unshallow`")
     return ok("Git history is complete")
 
 
 def unknown_modules() -> Finding:
     """Modules that the copies lack in which experiments run, since Git does not know them."""
-    try:
-        found = git(
-            "-C", str(project_root()), "ls-files", "--others", "--exclude-standard", "src/*.py", "pipeline/*.py"
-        )
-    except (OSError, subprocess.CalledProcessError):
-        found = ""
-    if found:
+    others = ("ls-files", "--others", "--exclude-standard", "src/*.py", "pipeline/*.py")
+    if found := git("-C", str(project_root()), *others):
         names = ", ".join(found.splitlines())
         return warning(f"unknown to Git, so not in `dvc exp run --temp` and `--queue`: {names}: `git add` it")
     return ok("Git knows all modules")
@@ -242,8 +229,3 @@ def works_without_git() -> bool:
     config = ConfigParser()
     config.read([project_root() / ".dvc" / "config", project_root() / ".dvc" / "config.local"], encoding="utf-8")
     return config.getboolean("core", "no_scm", fallback=False)
-
-
-def git(*arguments: str) -> str:
-    """What git prints. Raises OSError or CalledProcessError."""
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()

@@ -4,7 +4,6 @@ import getpass
 import os
 import platform
 import socket
-import subprocess
 from importlib.metadata import version
 from uuid import uuid4
 
@@ -12,6 +11,7 @@ import psutil  # type: ignore[import-untyped]
 
 from cifar_resnet.dvc_files import LOCK, flat, read_yaml
 from cifar_resnet.errors import UserError
+from cifar_resnet.git import git
 from cifar_resnet.layout import CHECKPOINTS, PARAMS
 from cifar_resnet.project import Project
 
@@ -26,15 +26,6 @@ BASELINE = "dvc_baseline"
 HOST, PID, PID_STARTED = "host", "mlflow.pipeline.pid", "mlflow.pipeline.pid_started"
 WORKSPACE = "mlflow.pipeline.workspace"
 MAX_TAG_CHARACTERS = 5000  # MLflow's limit
-
-
-def git(*arguments: str) -> str | None:
-    """What git prints, None if it fails or there is no git."""
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
 
 
 def code_tags(project: Project) -> dict[str, str]:
