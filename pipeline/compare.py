@@ -1,11 +1,14 @@
 """`python -m pipeline.compare A B [C …]`: is B better than A by more than chance, and which images made the difference?
 
 Each is `workspace`, a commit or tag, a DVC experiment, an MLflow run (name, identifier or `champion`), or a group that
-`python -m pipeline.seeds` made. All others are compared with the first. Nothing is trained.
+`python -m pipeline.seeds` made. All others are compared with the first, each in a page in `reports/compare` that
+shows the images that were fixed and broken, and where both networks looked. Nothing is trained.
 """
 
+import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from cifar_resnet import layout
 from cifar_resnet.compare import (
@@ -19,6 +22,7 @@ from cifar_resnet.compare import (
 )
 from cifar_resnet.compare_sources import describe_code, read_group, read_run
 from cifar_resnet.errors import UserError
+from cifar_resnet.files import write_text
 from cifar_resnet.params import Params, load_params
 from pipeline.stage import main
 
@@ -38,7 +42,17 @@ def run(options: Namespace, params: Params) -> None:
     print("\n\n".join([as_text(table), *verdicts]))
     for comparison in comparisons:
         if isinstance(comparison, Comparison):
-            print("\n".join(["", *details(comparison)]))
+            print("\n".join(["", *details(comparison), f"  page: {write_page(comparison, params)}"]))
+
+
+def write_page(comparison: Comparison, params: Params) -> Path:
+    """Write the page of a comparison, and return where it is."""
+    from cifar_resnet.compare_page import render_comparison  # PyTorch and Grad-CAM: 5 s
+
+    names = [re.sub(r"[^\w.-]+", "-", run.name) for run in (comparison.first, comparison.other)]
+    path = layout.COMPARISONS / f"{names[0]}..{names[1]}.html"
+    write_text(path, render_comparison(comparison, params))
+    return path
 
 
 def details(comparison: Comparison) -> Iterator[str]:

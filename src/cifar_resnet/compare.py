@@ -66,6 +66,19 @@ class Comparison:
     def interval(self) -> Interval:
         return self.counts.difference_interval(self.others)
 
+    @property
+    def judged(self) -> str:
+        """Whether the difference is more than chance, in words."""
+        return _judged(self.p_value)
+
+    def outcomes(self) -> dict[str, NDArray[np.int64]]:
+        """Indices of the test images that a run gets wrong; those first whose true class became more or less likely."""
+        one, other = _right(self.first), _right(self.other)
+        gain = self.other.evaluation.true_probability - self.first.evaluation.true_probability
+        order = np.argsort(-np.abs(gain), kind="stable")
+        chosen = {"fixed": ~one & other, "broken": one & ~other, "wrong in both": ~one & ~other}
+        return {name: order[of_these[order]] for name, of_these in chosen.items()}
+
     def class_changes(self) -> list[ClassChange]:
         """Every class, the most improved first; all intervals together are right in 95 % of cases (Bonferroni)."""
         evaluation, changes = self.first.evaluation, []
@@ -243,7 +256,7 @@ def _right(run: ComparedRun) -> NDArray[np.bool_]:
 
 
 def _with_interval(run: ComparedRun) -> str:
-    accuracy, interval = _accuracy_cells(run)
+    accuracy, interval = accuracy_cells(run)
     right = _right(run)
     return f"{accuracy} ({right.sum():,} of {len(right):,}, 95% interval {interval})"
 
@@ -265,7 +278,7 @@ def run_table(comparisons: Sequence[Comparison]) -> list[list[str]]:
     """A header and a row for each run."""
     first = comparisons[0].first
     rows = [["run", "accuracy", "95% interval", f"against {first.name}", "95% interval", "p", "fixed", "broken"]]
-    rows.append([first.name, *_accuracy_cells(first), *[""] * 5])
+    rows.append([first.name, *accuracy_cells(first), *[""] * 5])
     for each in comparisons:
         change = [
             points(each.counts.difference),
@@ -273,7 +286,7 @@ def run_table(comparisons: Sequence[Comparison]) -> list[list[str]]:
             p_text(each.p_value).removeprefix("p = "),
         ]
         moved = [str(each.counts.only_second), str(each.counts.only_first)]
-        rows.append([each.other.name, *_accuracy_cells(each.other), *change, *moved])
+        rows.append([each.other.name, *accuracy_cells(each.other), *change, *moved])
     return rows
 
 
@@ -288,6 +301,7 @@ def group_table(comparisons: Sequence[GroupComparison]) -> list[list[str]]:
     return [["seed", *(group.name for group in groups)], *rows]
 
 
-def _accuracy_cells(run: ComparedRun) -> list[str]:
+def accuracy_cells(run: ComparedRun) -> list[str]:
+    """A run's accuracy and its interval."""
     right = _right(run)
     return [percentage(right.mean()), span(wilson_interval(int(right.sum()), len(right)), percentage)]

@@ -3,13 +3,16 @@
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from cifar_resnet import layout
+from cifar_resnet.data import Images
 from cifar_resnet.dvc_files import LOCK, parse_lock
 from cifar_resnet.errors import UserError
 from cifar_resnet.evaluation import Evaluation
@@ -20,7 +23,11 @@ from cifar_resnet.params import Params
 from cifar_resnet.report import read_predictions
 from cifar_resnet.tracking.provenance import CODE
 
+if TYPE_CHECKING:
+    from cifar_resnet.networks.base import Network  # PyTorch: 2 s
+
 WORKSPACE = "workspace"
+REMOTE = re.compile(r"(?:\w+://)?(?:[^@/]*@)?(\w[\w-]*(?:\.[\w-]+)+)(?::\d+(?=/))?[:/](.+?)(?:\.git)?/?")  # site, path
 FILES = (layout.PREDICTIONS, layout.HISTORY, layout.TRAIN_METRICS)  # that a comparison needs of a run
 
 
@@ -80,6 +87,49 @@ def describe_code(first: ComparedRun, other: ComparedRun) -> str:
         f"{len(changed.splitlines())} files of code differ: `git diff {' '.join(ends)} -- {' '.join(CODE)}`. Commits "
         f"from {first.commit[:8]} to {other.commit[:8]}: {commits}, `git log {first.commit[:8]}..{other.commit[:8]}`."
     )
+
+
+def code_address(first: ComparedRun, other: ComparedRun) -> str | None:
+    """Where the site of the Git remote shows what changed between the commits of two runs."""
+    remote = REMOTE.fullmatch(git("remote", "get-url", "origin") or "")
+    if not (remote and first.commit and other.commit) or first.commit == other.commit:
+        return None
+    return f"https://{remote[1]}/{remote[2]}/{'-/' * ('gitlab' in remote[1])}compare/{first.commit}...{other.commit}"
+
+
+def read_net(run: ComparedRun) -> "Network":
+    """The network of a run.
+
+    Raises:
+        UserError: its weights are not in DVC's cache.
+    """
+    from cifar_resnet.model_file import load_model  # PyTorch: 2 s
+
+    return load_model(_cached(run.model_md5, "weights")).net
+
+
+def read_test_images(runs: Sequence[ComparedRun]) -> Images:
+    """The images (N, height, width, 3) that runs were tested on.
+
+    Raises:
+        UserError: they were not tested on the same data set, or it is not in DVC's cache.
+    """
+    if len({run.data_md5 for run in runs}) > 1:
+        raise UserError("the data sets of the runs differ")
+    listed = json.loads(_cached(runs[0].data_md5, "test images").read_bytes())
+    md5 = next(file["md5"] for file in listed if file["relpath"] == "test_images.npy")
+    images: Images = np.load(_cached(md5, "test images"), mmap_mode="r", allow_pickle=False)
+    return images
+
+
+def _cached(md5: str | None, what: str) -> Path:
+    """The file, or the list of a folder's files, with this content in DVC's cache."""
+    from dvc.repo import Repo  # 1 s
+
+    path = Path(Repo().cache.local.oid_to_path(md5)) if md5 else None
+    if not (path and path.is_file()):
+        raise UserError(f"the {what} are not in DVC's cache: `dvc fetch --all-commits` gets them from a DVC remote")
+    return path
 
 
 def _read_from_dvc(word: str, folder: Path) -> ComparedRun | None:

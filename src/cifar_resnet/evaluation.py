@@ -56,12 +56,7 @@ class Evaluation:
         Every cell of the confusion matrix gives the same number, or all that it has.
         """
         wrong = self.misclassified
-        cells = self.labels[wrong] * len(self.classes) + self.predicted[wrong]
-        by_cell = np.argsort(cells, kind="stable")
-        _, starts, sizes = np.unique(cells[by_cell], return_index=True, return_counts=True)
-        rank = np.empty_like(wrong)  # 0 for the first of its cell
-        rank[by_cell] = np.arange(len(wrong)) - np.repeat(starts, sizes)
-        return wrong[np.sort(np.argsort(rank, kind="stable")[:num_images])]
+        return first_of_each(wrong, self.labels[wrong] * len(self.classes) + self.predicted[wrong], num_images)
 
     @property
     def accuracy(self) -> float:
@@ -82,6 +77,15 @@ class Evaluation:
             ),
             "per_class_accuracy": dict(zip(self.classes, self.class_accuracy.tolist(), strict=True)),
         }
+
+
+def first_of_each(images: NDArray[np.int64], groups: NDArray[np.int64], number: int) -> NDArray[np.int64]:
+    """At most `number` of `images`, in their order: the first ones of each group, as many of each, or all it has."""
+    by_group = np.argsort(groups, kind="stable")
+    _, starts, sizes = np.unique(groups[by_group], return_index=True, return_counts=True)
+    rank = np.empty_like(images)  # 0 for the first of its group
+    rank[by_group] = np.arange(len(images)) - np.repeat(starts, sizes)
+    return images[np.sort(np.argsort(rank, kind="stable")[:number])]
 
 
 @dataclass(frozen=True)

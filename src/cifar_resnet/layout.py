@@ -29,6 +29,7 @@ LEARNING_CURVES = EVALUATION / "learning_curves.png"
 GRADCAM_PAGE = REPORTS / "gradcam" / "index.html"
 GRADCAM_PLOT = REPORTS / "gradcam" / "gradcam.png"
 MODEL_CARD = REPORTS / "model_card.md"
+COMPARISONS = REPORTS / "compare"
 
 CHECKPOINTS = Path("checkpoints")  # outside every DVC output: DVC deletes outputs before a stage runs
 

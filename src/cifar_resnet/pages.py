@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -28,9 +29,10 @@ def make_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = percent
+    environment.filters |= {"percent": percent, "code": _with_code, "tile_px": _tile_px}
     environment.globals |= {
         "palette": PALETTE,
+        "columns": SHEET_COLUMNS,
         "heat_colours": [
             f"rgb({red} {green} {blue} / {alpha / 255:.2f})" for red, green, blue, alpha in heat_palette().tolist()
         ],
@@ -49,6 +51,18 @@ def heat_sheet(maps: Maps) -> str:
     palette = heat_palette()
     sheet.putpalette(palette[:, :3].tobytes())
     return _data_url(sheet, "png", optimize=True, transparency=palette[:, 3].tobytes())
+
+
+def _tile_px(image_px: int) -> dict[str, int]:
+    """Side of an image on a wide and on a narrow page: a whole multiple of its own, where that fits, keeps it sharp."""
+    wide, narrow = image_px * max(1, round(96 / image_px)), image_px * (83 // image_px)
+    return {"wide": wide if wide <= 128 else 96, "narrow": narrow or 83}
+
+
+def _with_code(text: str) -> Markup:
+    """Text in which `this` is code."""
+    parts = enumerate(text.split("`"))
+    return Markup("").join(Markup("<code>{}</code>").format(part) if number % 2 else part for number, part in parts)
 
 
 def _tile(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -13,10 +13,18 @@ from cifar_resnet.evaluation import Evaluation
 from cifar_resnet.gradcam import Maps
 from cifar_resnet.history import EpochMetrics
 from cifar_resnet.pages import SHEET_COLUMNS, heat_sheet, image_sheet, make_environment
-from cifar_resnet.plots.evaluation import describe_reliability, draw_reliability, matrix_classes, matrix_shares
-from cifar_resnet.plots.learning_curves import describe_learning_curves, draw_learning_curves
+from cifar_resnet.plots.evaluation import matrix_classes, matrix_shares
 from cifar_resnet.plots.style import percent
-from cifar_resnet.plots.svg import NUM_BARS, Chart, describe_class_accuracy, draw_class_accuracy, svg_figure, svg_panels
+from cifar_resnet.plots.svg import (
+    NUM_BARS,
+    Chart,
+    describe_class_accuracy,
+    draw_class_accuracy,
+    reliability_charts,
+    svg_figure,
+    svg_panels,
+    training_charts,
+)
 
 NUM_PAIRS = 10
 
@@ -51,14 +59,13 @@ class Report:
                 num_mistakes=len(evaluation.misclassified),
                 mistakes=list(self._mistakes()),
                 matrix=_matrix(evaluation),
-                confused=_confused(evaluation),
+                counts=_counts(evaluation),
                 pairs=confused_pairs(evaluation),
                 charts=self._charts(),
                 sheets=self._sheets(),
                 settings=self.settings,
                 map_size_px=self.map_size_px,
-                image_size_px=self.images.shape[1],
-                tile_px=_tile_px(self.images.shape[1]),
+                image_px=self.images.shape[1],
                 model_md5=self.model_md5,
                 figures=self._figures(),
             )
@@ -92,24 +99,18 @@ class Report:
             }
 
     def _charts(self) -> dict[str, list[Chart]]:
-        with svg_figure(13, 3.8) as drawing:
-            draw_learning_curves(self.history, drawing)
-            training = svg_panels(drawing, describe_learning_curves(self.history))
-        with svg_figure(5.4, 3.6) as drawing:
-            draw_reliability(self.evaluation, self.calibration_bins, drawing)
-            confidence = svg_panels(drawing, [describe_reliability(self.evaluation, self.calibration_bins)])
+        confidence = reliability_charts({"": self.evaluation}, self.calibration_bins)
         num_bars = min(NUM_BARS, len(self.evaluation.classes))
         with svg_figure(5.4, max(3.6, 0.9 + 0.27 * num_bars)) as drawing:
             draw_class_accuracy(self.evaluation, drawing)
             confidence += svg_panels(drawing, [describe_class_accuracy(self.evaluation)])
-        return {"training": training, "confidence": confidence}
+        return {"training": training_charts({"": self.history}), "confidence": confidence}
 
     def _sheets(self) -> dict[str, Any]:
         return {
             "images": image_sheet(self.images),
             "for_predicted": heat_sheet(self.for_predicted),
             "for_true": heat_sheet(self.for_true),
-            "columns": SHEET_COLUMNS,
         }
 
 
@@ -132,11 +133,12 @@ def _matrix(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _confused(evaluation: Evaluation) -> list[tuple[str, str, int]]:
-    """True class, predicted class and number of images of every kind of mistake."""
+def _counts(evaluation: Evaluation) -> list[tuple[dict[str, str], int]]:
+    """Every kind of mistake, and its number of images."""
     classes, mistakes = evaluation.classes, evaluation.mistakes
     return [
-        (classes[true], classes[predicted], int(mistakes[true, predicted])) for true, predicted in np.argwhere(mistakes)
+        ({"true": classes[true], "predicted": classes[predicted]}, int(mistakes[true, predicted]))
+        for true, predicted in np.argwhere(mistakes)
     ]
 
 
@@ -158,9 +160,3 @@ def confused_pairs(evaluation: Evaluation) -> list[dict[str, Any]]:
         for true, predicted in pairs
         if mistakes[true, predicted]
     ]
-
-
-def _tile_px(image_px: int) -> dict[str, int]:
-    """Side of an image on a wide and on a narrow page: a whole multiple of its own, where that fits, keeps it sharp."""
-    wide, narrow = image_px * max(1, round(96 / image_px)), image_px * (83 // image_px)
-    return {"wide": wide if wide <= 128 else 96, "narrow": narrow or 83}

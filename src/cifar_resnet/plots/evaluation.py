@@ -1,6 +1,7 @@
 """Predictions as pictures: the confusion matrix, calibration, and the images that were misclassified."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from cifar_resnet.data import Images
 from cifar_resnet.evaluation import Evaluation, calibration_bins
-from cifar_resnet.plots.style import QUIET, RIGHT, WRONG, figure, percent, short
+from cifar_resnet.plots.style import QUIET, RIGHT, WRONG, figure, percent, run_styles, short
 
 COLUMNS = 5  # of a grid of pictures
 MATRIX_CLASSES = 30  # more cannot be read
@@ -70,18 +71,20 @@ def draw_confusion(evaluation: Evaluation, drawing: Figure) -> None:
 def plot_reliability(evaluation: Evaluation, num_bins: int, path: Path) -> None:
     """Accuracy over confidence; on the diagonal, probabilities mean what they say."""
     with figure(path, 5.5, 5) as drawing:
-        draw_reliability(evaluation, num_bins, drawing)
+        draw_reliability({"": evaluation}, num_bins, drawing)
 
 
-def draw_reliability(evaluation: Evaluation, num_bins: int, drawing: Figure) -> None:
-    """Draw the reliability diagram into a figure; the area of a dot is the share of images in its bin."""
-    bins = calibration_bins(evaluation.confidence, evaluation.predicted == evaluation.labels, num_bins)
+def draw_reliability(evaluations: Mapping[str, Evaluation], num_bins: int, drawing: Figure) -> None:
+    """Draw the reliability diagrams of runs, by name, in one figure; a dot's area is the share of images in its bin."""
     axes = drawing.subplots()
     axes.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, label="perfectly calibrated")
-    axes.plot(bins.confidence, bins.accuracy, color=RIGHT, linewidth=1)
-    # Not clipped at the frame: the biggest dot often lies at 100 % and 100 %.
-    axes.scatter(bins.confidence, bins.accuracy, s=_dot_area(bins.counts / bins.counts.sum()), color=RIGHT, alpha=0.7,
-                 linewidth=0, clip_on=False, zorder=3)  # fmt: skip
+    for (name, evaluation), style in zip(evaluations.items(), run_styles(len(evaluations)), strict=True):
+        bins = calibration_bins(evaluation.confidence, evaluation.predicted == evaluation.labels, num_bins)
+        axes.plot(bins.confidence, bins.accuracy, style, color=RIGHT, linewidth=1, label=short(name))
+        # Not clipped at the frame: the biggest dot often lies at 100 % and 100 %.
+        axes.scatter(bins.confidence, bins.accuracy, s=_dot_area(bins.counts / bins.counts.sum()), alpha=0.7, zorder=3,
+                     facecolor=RIGHT if style == "-" else "none", edgecolor=RIGHT, linewidth=0 if style == "-" else 1,
+                     clip_on=False)  # fmt: skip
     axes.scatter([], [], s=_dot_area(0.1), color=RIGHT, alpha=0.7, linewidth=0, label="10% of the images")
     axes.set(xlabel="confidence", ylabel="accuracy", title="Reliability", xlim=(0, 1), ylim=(0, 1))
     for axis in (axes.xaxis, axes.yaxis):

@@ -1,45 +1,46 @@
 """A training's epochs as a picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cifar_resnet.history import EpochMetrics
-from cifar_resnet.plots.style import HELD_OUT, RATE, TRAIN, figure, percent
+from cifar_resnet.plots.style import HELD_OUT, RATE, TRAIN, figure, percent, run_styles, short
 
 
 def plot_learning_curves(history: Sequence[EpochMetrics], path: Path) -> None:
     """Loss, accuracy and learning rate of each epoch, side by side."""
     with figure(path, 13, 4) as drawing:
-        draw_learning_curves(history, drawing)
+        draw_learning_curves({"": history}, drawing)
 
 
-def draw_learning_curves(history: Sequence[EpochMetrics], drawing: Figure) -> None:
-    """Draw the three panels into a figure."""
-    epochs = [metrics.epoch for metrics in history]
-    held_out = history[0].held_out_name
+def draw_learning_curves(histories: Mapping[str, Sequence[EpochMetrics]], drawing: Figure) -> None:
+    """Draw the three panels into a figure, with each run's curves, by name."""
     loss, accuracy, rate = drawing.subplots(1, 3)
-    marker = "o" if len(history) < 40 else ""
+    for (name, history), style in zip(histories.items(), run_styles(len(histories)), strict=True):
+        epochs = [metrics.epoch for metrics in history]
+        line = {"linestyle": style, "marker": "o" if len(history) < 40 else "", "markersize": 4}
+        labels = [", ".join(filter(None, [kind, short(name)])) for kind in ("train", history[0].held_out_name)]
+        for label, of_train, color in zip(labels, (True, False), (TRAIN, HELD_OUT), strict=True):
+            losses = [m.train_loss if of_train else m.held_out_loss for m in history]
+            accuracies = [m.train_accuracy if of_train else m.held_out_accuracy for m in history]
+            loss.plot(epochs, losses, color=color, label=label, **line)
+            accuracy.plot(epochs, accuracies, color=color, label=label, **line)
+        rate.plot(epochs, [m.lr for m in history], color=RATE, label=short(name), **line)
 
-    loss.plot(epochs, [m.train_loss for m in history], color=TRAIN, marker=marker, markersize=4, label="train")
-    loss.plot(epochs, [m.held_out_loss for m in history], color=HELD_OUT, marker=marker, markersize=4, label=held_out)
+    last = max((history[-1] for history in histories.values()), key=lambda metrics: metrics.epoch)
+    epochs_done = f"{last.epoch} epoch{'' if last.epoch == 1 else 's'}"
+    outcome = f": {last.held_out_name} {percent(last.held_out_accuracy, 2)} after {epochs_done}"
     loss.set(title="Cross-entropy per image", ylim=(0, None))
     loss.legend()
-
-    accuracy.plot(epochs, [m.train_accuracy for m in history], color=TRAIN, marker=marker, markersize=4, label="train")
-    accuracy.plot(
-        epochs, [m.held_out_accuracy for m in history], color=HELD_OUT, marker=marker, markersize=4, label=held_out
-    )
-    last = history[-1]
-    epochs_done = f"{last.epoch} epoch{'' if last.epoch == 1 else 's'}"
-    accuracy.set(title=f"Accuracy: {held_out} {percent(last.held_out_accuracy, 2)} after {epochs_done}")
+    accuracy.set(title=f"Accuracy{outcome if len(histories) == 1 else ''}")
     accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     accuracy.legend(loc="lower right")
-
-    rate.plot(epochs, [m.lr for m in history], color=RATE, marker=marker, markersize=4)
     rate.set(title="Learning rate at the end of the epoch", ylim=(0, None))
+    if len(histories) > 1:
+        rate.legend()
     for axes in (loss, accuracy, rate):
         axes.set(xlabel="epoch", xlim=(0.5, last.epoch + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -61,6 +61,11 @@ def percent(fraction: float, digits: int = 1) -> str:
     return text
 
 
+def run_styles(number: int) -> list[str]:
+    """The line of each run in one chart, whose colours say what is measured: the last is solid, others are dashed."""
+    return [*["--"] * (number - 1), "-"]
+
+
 def short(name: str, length: int = 24) -> str:
     """A class name that fits into a plot, cut off with an ellipsis if it is long."""
     return name if len(name) <= length else name[: length - 1].rstrip() + "…"

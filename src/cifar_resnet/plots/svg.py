@@ -1,9 +1,10 @@
 """Charts for a web page: SVG in the page's own type and colours, which may be light or dark."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -14,10 +15,14 @@ from matplotlib.ticker import PercentFormatter
 from matplotlib.transforms import Bbox
 
 from cifar_resnet.evaluation import Evaluation
+from cifar_resnet.history import EpochMetrics
+from cifar_resnet.plots.evaluation import describe_reliability, draw_reliability
+from cifar_resnet.plots.learning_curves import describe_learning_curves, draw_learning_curves
 from cifar_resnet.plots.palette import PALETTE
 from cifar_resnet.plots.style import RIGHT, STYLE, percent, short
 
 NUM_BARS = 20
+T = TypeVar("T")
 
 # What the page's style sheet calls the colours of the plots.
 PAGE_COLOURS = {
@@ -70,6 +75,26 @@ def _for_page(svg: str) -> Markup:
     for colour, name in PAGE_COLOURS.items():
         svg = svg.replace(colour, name)
     return Markup(svg[svg.index("<svg") :])  # noqa: S704
+
+
+def training_charts(histories: Mapping[str, Sequence[EpochMetrics]]) -> list[Chart]:
+    """The learning curves of runs, by name."""
+    with svg_figure(13, 3.8) as drawing:
+        draw_learning_curves(histories, drawing)
+        return svg_panels(drawing, _of_each(histories, describe_learning_curves))
+
+
+def reliability_charts(evaluations: Mapping[str, Evaluation], num_bins: int) -> list[Chart]:
+    """The reliability diagram of runs, by name."""
+    with svg_figure(5.4, 3.6) as drawing:
+        draw_reliability(evaluations, num_bins, drawing)
+        return svg_panels(drawing, _of_each(evaluations, lambda each: [describe_reliability(each, num_bins)]))
+
+
+def _of_each(runs: Mapping[str, T], describe: Callable[[T], Sequence[str]]) -> list[str]:
+    """Each panel in words, run by run; a single run has no name."""
+    panels = zip(*(describe(run) for run in runs.values()), strict=True)
+    return [". ".join(": ".join(filter(None, pair)) for pair in zip(runs, each, strict=True)) for each in panels]
 
 
 def draw_class_accuracy(evaluation: Evaluation, drawing: Figure) -> None:

@@ -81,6 +81,35 @@ function moveByArrows(table) {
   });
 }
 
+// Shows the items of a gallery that fit a form's choices, and counts the test images that do, also those not on the page.
+// An item's data-facts says what it is, such as {"true": "cat"}, where a value may be a list of several; the gallery's
+// data-counts holds [facts, number of images] of all. The choice `sort` names one of `orders`, the first at the start.
+function filterGallery(form, gallery, noun, orders = {}) {
+  const items = [...gallery.children].map((element) => ({ element, facts: JSON.parse(element.dataset.facts) }));
+  const counts = JSON.parse(gallery.dataset.counts);
+  let sortedBy = Object.keys(orders)[0];
+
+  keepInAddress(form, (choices) => {
+    const chosen = [...choices].filter(([name, value]) => value && name !== "sort"), order = choices.get("sort");
+    const matches = (facts) => chosen.every(([name, value]) => [facts[name]].flat().includes(value));
+    let shown = 0;
+    for (const { element, facts } of items) {
+      element.hidden = !matches(facts);
+      shown += !element.hidden;
+    }
+    if (order !== sortedBy && orders[order]) {
+      gallery.append(...items.map(({ element }) => element).sort(orders[order]));
+      sortedBy = order;
+    }
+    const total = counts.reduce((sum, [facts, count]) => sum + (matches(facts) ? count : 0), 0);
+    const [shownText, totalText] = [shown, total].map((number) => number.toLocaleString("en"));
+    document.getElementById("count").value = shown === total
+      ? `${totalText} ${noun}${total === 1 ? "" : "s"}` : `${shownText} of ${totalText} are on this page`;
+    document.getElementById("clear").hidden = !chosen.length;
+    document.getElementById("empty").hidden = shown > 0;
+  });
+}
+
 function switchThemeBy(button) {
   let dark = matchMedia("(prefers-color-scheme: dark)").matches;
   const name = () => { button.textContent = dark ? "Light" : "Dark"; };

@@ -1,0 +1,197 @@
+"""The page of a comparison as people use it: opened from disk in Chromium."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import urlencode
+
+import numpy as np
+import pytest
+from compared_runs import compared  # noqa: F401 - a fixture
+from conftest import overlay
+from finished_pipeline import run
+from playwright.sync_api import Browser, Page, expect
+from test_report import HOSTILE
+from test_report_browser import CHROMIUM, browser, page, pixels, shown  # noqa: F401 - two are fixtures
+
+from cifar_resnet import layout
+from cifar_resnet.compare import Comparison
+from cifar_resnet.compare_page import render_comparison
+from cifar_resnet.compare_sources import code_address, read_net
+from cifar_resnet.data import load_dataset
+from cifar_resnet.errors import UserError
+from cifar_resnet.gradcam import activation_maps
+from cifar_resnet.pages import heat_sheet
+from cifar_resnet.params import load_params
+from pipeline import compare
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no `chromium` on the PATH to open the page with"),
+    pytest.mark.xdist_group("compare"),  # whose project is made once
+]
+
+
+@pytest.fixture(scope="module")
+def project(compared: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:  # noqa: F811
+    """The page that the command wrote of two commits, the comparison, the settings and the test images."""
+    folder = tmp_path_factory.mktemp("page") / "project"
+    shutil.copytree(compared, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        overlay(layout.PARAMS, {"gradcam": {"images": 300}}, layout.PARAMS)
+        params = load_params(layout.PARAMS)
+        (comparison,) = compare.read_comparisons(["first", "second"], params)
+        assert isinstance(comparison, Comparison)
+        path = compare.write_page(comparison, params).absolute()
+        images = np.array(load_dataset(layout.DATA / "digits").test_images)
+    return SimpleNamespace(folder=folder, path=path, comparison=comparison, params=params, images=images)
+
+
+@pytest.fixture
+def opened(page: Page, project: SimpleNamespace) -> Page:  # noqa: F811
+    page.goto(project.path.as_uri())
+    return page
+
+
+def expected(comparison: Comparison, outcome: str, true: str | None = None, predicted: str | None = None) -> set[int]:
+    """The images of an outcome, counted again from both predictions."""
+    one, other = comparison.first.evaluation, comparison.other.evaluation
+    kind = {(False, True): "fixed", (True, False): "broken", (False, False): "wrong in both"}
+    names = one.classes
+    return {
+        index
+        for index, (label, first, second) in enumerate(zip(one.labels, one.predicted, other.predicted, strict=True))
+        if kind.get((label == first, label == second)) == outcome
+        and (true is None or names[label] == true)
+        and (predicted is None or predicted in (names[first], names[second]))
+    }
+
+
+def test_the_images_that_were_fixed_can_be_chosen_and_their_address_sent(
+    opened: Page,
+    browser: Browser,  # noqa: F811
+    project: SimpleNamespace,
+) -> None:
+    comparison = project.comparison
+    fixed = expected(comparison, "fixed")
+    opened.locator("dt", has_text="Fixed").locator("+ dd a").click()
+    assert opened.url.endswith("#show=fixed")
+    assert set(shown(opened)) == fixed
+    expect(opened.locator("#count")).to_have_text(f"{len(fixed)} images")
+    for index in sorted(fixed)[:3]:
+        tile = opened.locator(f".mistake[data-index='{index}'] .tile").first
+        exact = project.images[index].repeat(3, axis=0).repeat(3, axis=1)
+        np.testing.assert_array_equal(pixels(tile)[4:-4, 4:-4], exact[4:-4, 4:-4])
+
+    true = comparison.first.evaluation.classes[comparison.first.evaluation.labels[min(fixed)]]
+    opened.get_by_label("True class", exact=True).select_option(true)
+    with browser.new_context() as elsewhere:
+        other = elsewhere.new_page()
+        other.goto(opened.url)
+        assert other.url.endswith(f"#show=fixed&true={true}")
+        assert set(shown(other)) == expected(comparison, "fixed", true)
+        expect(other.locator("#images-title")).to_be_in_viewport()
+
+
+def test_a_changed_confusion_leads_to_its_images_whatever_became_of_them(
+    opened: Page, project: SimpleNamespace
+) -> None:
+    pair = project.comparison.pair_changes()[0]
+    opened.locator(".pairs a").first.click()
+    assert opened.url.endswith("#" + urlencode({"true": pair.true, "predicted": pair.predicted}))
+    total = sum(
+        len(expected(project.comparison, outcome, pair.true, pair.predicted))
+        for outcome in project.comparison.outcomes()
+    )
+    number = len(shown(opened))
+    assert 0 < number <= total
+    expected_text = f"{total} images" if number == total else f"{number} of {total} are on this page"
+    expect(opened.locator("#count")).to_have_text(expected_text)
+
+
+def test_each_card_has_what_both_networks_say_and_their_own_maps(opened: Page, project: SimpleNamespace) -> None:
+    first, other = project.comparison.first, project.comparison.other
+    index = shown(opened)[0]
+    words = opened.locator(f".mistake[data-index='{index}'] figcaption").all_inner_texts()
+    for each, caption in zip((first, other), words[1:], strict=True):
+        evaluation = each.evaluation
+        assert caption.split("\n") == [
+            evaluation.classes[evaluation.predicted[index]], f"{evaluation.confidence[index]:.1%}", each.name,
+        ]  # fmt: skip
+    indices, text = np.array(shown(opened)), project.path.read_text(encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project.folder)
+        for run in (first, other):
+            classes = run.evaluation.predicted[indices]
+            assert (
+                heat_sheet(activation_maps(read_net(run), project.images[indices], classes, project.params.gradcam))
+                in text
+            )
+
+
+def test_the_page_works_without_weights_and_without_images(
+    page: Page,  # noqa: F811
+    project: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(project.folder)
+    fixed = expected(project.comparison, "fixed")
+    without_weights = replace(project.comparison, other=replace(project.comparison.other, model_md5=None))
+    other_data = replace(project.comparison, other=replace(project.comparison.other, data_md5="0" * 32))
+    for comparison, words in ((without_weights, "Without maps of second"), (other_data, "Without images")):
+        file = tmp_path / "page.html"
+        file.write_text(render_comparison(comparison, project.params), encoding="utf-8")
+        page.goto("about:blank")
+        page.goto(file.as_uri() + "#show=fixed")
+        expect(page.get_by_text(words)).to_be_visible()
+        assert set(shown(page)) == fixed
+    with pytest.raises(UserError, match="are not in DVC's cache"):
+        read_net(without_weights.other)
+
+
+@pytest.mark.parametrize("width", [320, 390, 768])
+def test_nothing_is_cut_off_on_a_narrow_screen(
+    page: Page,  # noqa: F811
+    project: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    width: int,
+) -> None:
+    monkeypatch.chdir(project.folder)
+    named = replace(project.comparison, other=replace(project.comparison.other, name=HOSTILE[1] + "a" * 60))
+    file = tmp_path / "page.html"
+    file.write_text(render_comparison(named, project.params), encoding="utf-8")
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(file.as_uri())  # the fixture sees whether a script of the name has run
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_without_scripts_nothing_is_offered_that_does_not_work(browser: Browser, project: SimpleNamespace) -> None:  # noqa: F811
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(project.path.as_uri())
+        assert page.locator("button:visible, select:visible, input:visible").count() == 0
+        addresses = {link.get_attribute("href") for link in page.locator("a[href]:visible").all()}
+        assert addresses == {"#classes", "#images", "#training", "#confidence", "#settings"}
+        assert page.locator(".mistake:visible").count() > 100
+
+
+@pytest.mark.parametrize(
+    ("remote", "address"),
+    [
+        ("git@github.com:me/project.git", "https://github.com/me/project/compare/{}...{}"),
+        ("https://user:secret@github.com/me/project", "https://github.com/me/project/compare/{}...{}"),
+        ("ssh://git@gitlab.example.org:2222/a/b.git", "https://gitlab.example.org/a/b/-/compare/{}...{}"),
+        ("/home/me/project.git", None),
+    ],
+)
+def test_the_link_to_what_changed_in_the_code_is_on_the_remotes_site(
+    project: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, remote: str, address: str | None
+) -> None:
+    monkeypatch.chdir(project.folder)
+    run("git", "config", "remote.origin.url", remote, cwd=project.folder)
+    first, other = project.comparison.first, project.comparison.other
+    assert code_address(first, other) == (address and address.format(first.commit, other.commit))
+    assert code_address(first, first) is None
