@@ -1,6 +1,7 @@
 import json
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -9,11 +10,12 @@ import PIL
 import pytest
 import torch
 from conftest import TINY, overlay
-from finished_pipeline import ALL, epochs, follow, write_json, write_metrics, write_outputs
+from finished_pipeline import ALL, epochs, follow, write_json, write_metrics, write_outputs, write_table
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from cifar_resnet import layout
+from cifar_resnet.history import write_history
 from cifar_resnet.model_file import load_model
 from cifar_resnet.networks.base import Classifier
 from cifar_resnet.params import Params, load_params
@@ -198,6 +200,45 @@ def test_champion_is_the_most_accurate_and_of_equals_the_oldest(project: Path, t
         publish(read_project(), ALL)
         holders.append(champion(tiny_params))
     assert holders == ["1", "1", "3", "3", "3"]
+
+
+def publish_rival(project: Path, params: Params, seed: int, accuracy: float, validation: float | None = None) -> str:
+    """Publish a model of another seed; returns what was done. A `validation` accuracy is that of its last epoch."""
+    write_outputs(project, params, accuracy, seed)
+    with_settings(project, train={"seed": seed})
+    right = np.arange(200) < 200 * accuracy
+    rows = [[index, "0", "0" if is_right else "1"] for index, is_right in enumerate(right)]
+    write_table(layout.PREDICTIONS, [["index", "true", "predicted"], *rows])
+    if validation is not None:
+        history = [replace(e, held_out_name="validation", held_out_accuracy=validation) for e in epochs(2)]
+        write_history(layout.HISTORY, history)
+    return "\n".join(publish(read_project(), ALL).actions)
+
+
+def test_champion_is_chosen_by_validation_accuracy_where_both_models_have_one(
+    project: Path, tiny_params: Params
+) -> None:
+    holders = []
+    for seed, (test, validation) in enumerate([(0.75, None), (0.7, 0.99), (0.8, 0.7), (0.9, 0.6), (0.6, 0.8)]):
+        printed = publish_rival(project, tiny_params, seed, test, validation)
+        holders.append(champion(tiny_params))
+    assert holders == ["1", "1", "3", "3", "5"]
+    assert "champion of cifar10-resnet is now version 5, 60.00% (before: version 3; chosen by validation acc" in printed
+
+
+def test_a_champion_that_the_test_set_chose_says_so_and_whether_its_lead_is_more_than_chance(
+    project: Path, tiny_params: Params
+) -> None:
+    publish_rival(project, tiny_params, 0, 0.75)
+    within = publish_rival(project, tiny_params, 1, 0.76)
+    assert "chosen on the test set, so its accuracy there is optimistic; its lead is within chance" in within
+    beyond = publish_rival(project, tiny_params, 2, 0.95)  # 38 images more and none less: p = 2 / 2^38
+    assert "its lead is more than chance (McNemar's exact test: p < 0.0001)" in beyond
+    version = client().get_model_version_by_alias(tiny_params.runtime.registered_model, "champion")
+    assert f"({version.tags['chosen']})" in beyond
+    client().delete_run(version.run_id)
+    shutil.rmtree("mlruns/artifacts")
+    assert "is unknown: the two runs have no predictions" in publish_rival(project, tiny_params, 3, 0.99)
 
 
 def test_a_model_of_another_data_set_is_no_rival(project: Path, tiny_params: Params) -> None:

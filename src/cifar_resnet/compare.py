@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cifar_resnet.compare_sources import ComparedRun
 from cifar_resnet.errors import UserError
 from cifar_resnet.identity import canonical
-from cifar_resnet.statistics import SIGNIFICANCE, Interval, PairedCounts, SeedSample, wilson_interval
+from cifar_resnet.statistics import Interval, PairedCounts, SeedSample, judged, p_text, wilson_interval
 
 NUM_PAIRS = 10
 SEED = "train.seed"
@@ -69,7 +69,7 @@ class Comparison:
     @property
     def judged(self) -> str:
         """Whether the difference is more than chance, in words."""
-        return _judged(self.p_value)
+        return judged(self.p_value)
 
     def outcomes(self) -> dict[str, NDArray[np.int64]]:
         """Indices of the test images that a run gets wrong; those first whose true class became more or less likely."""
@@ -246,11 +246,6 @@ def span(interval: Interval, form: Callable[[float], str]) -> str:
     return f"{form(interval.low).removesuffix(' points')} to {form(interval.high)}"
 
 
-def p_text(p_value: float) -> str:
-    """A p-value with two digits."""
-    return "p < 0.0001" if p_value < 0.0001 else f"p = {p_value:.2g}"
-
-
 def _right(run: ComparedRun) -> NDArray[np.bool_]:
     return np.asarray(run.evaluation.predicted == run.evaluation.labels)
 
@@ -261,17 +256,12 @@ def _with_interval(run: ComparedRun) -> str:
     return f"{accuracy} ({right.sum():,} of {len(right):,}, 95% interval {interval})"
 
 
-def _judged(p_value: float) -> str:
-    return "more than chance" if p_value < SIGNIFICANCE else "within chance"
-
-
 def _meaning(p_value: float, equals: str) -> str:
     if p_value < 0.0001:
         share = "fewer than 1 of 10,000 cases"
     else:
         share = f"{100 * p_value:.{'0f' if p_value >= 0.1 else '2g'}} of 100 cases"
-    judged = _judged(p_value)
-    return f"That is {judged}: {equals} would differ this much or more in {share}."
+    return f"That is {judged(p_value)}: {equals} would differ this much or more in {share}."
 
 
 def run_table(comparisons: Sequence[Comparison]) -> list[list[str]]:

@@ -29,6 +29,16 @@ def wilson_interval(count: int, total: int, level: float = LEVEL) -> Interval:
     return Interval(float(low), float(high))
 
 
+def p_text(p_value: float) -> str:
+    """A p-value with two digits."""
+    return "p < 0.0001" if p_value < 0.0001 else f"p = {p_value:.2g}"
+
+
+def judged(p_value: float) -> str:
+    """Whether a difference is more than chance, in words."""
+    return "more than chance" if p_value < SIGNIFICANCE else "within chance"
+
+
 @dataclass(frozen=True)
 class PairedCounts:
     """How many of the same images two models get right."""

@@ -13,6 +13,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Run
 from cifar_resnet import layout
 from cifar_resnet.dvc_files import LOCK, read_lock
 from cifar_resnet.errors import UserError
+from cifar_resnet.history import read_history
 from cifar_resnet.identity import file_md5, state_key, text_md5, training_key
 from cifar_resnet.project import Project
 from cifar_resnet.records import remove_false_records
@@ -25,7 +26,7 @@ from cifar_resnet.tracking.provenance import (
     reconstruction_tags,
     recording_commit,
 )
-from cifar_resnet.tracking.registry import find_model, has_files, register_model
+from cifar_resnet.tracking.registry import TEST, VALIDATION, elect_champion, find_model, has_files, register_model
 from cifar_resnet.tracking.results import Results, Value, read_results, test_metrics
 from cifar_resnet.tracking.runs import (
     FINISHED,
@@ -92,6 +93,7 @@ def publish(project: Project, completed: frozenset[str] = frozenset()) -> Public
         actions += claimed
         for step in (publisher.add_model, publisher.add_values, publisher.add_files, publisher.add_facts):
             actions += step(run)
+        actions += elect_champion(store, project.params)
         return Publication(run.info.run_id, publisher.name(run), tuple(actions), None)
 
 
@@ -117,6 +119,13 @@ class _Publisher:
     @property
     def accuracy(self) -> float | None:
         return float(test_metrics()["accuracy"]) if self.results.is_current("evaluate") else None
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The accuracies that say which model is the best, once it is evaluated."""
+        last = read_history(layout.HISTORY)[-1]
+        held_out = {VALIDATION: last.held_out_accuracy} if last.held_out_name == "validation" else {}
+        return {} if self.accuracy is None else {TEST: self.accuracy, **held_out}
 
     def name(self, run: Run | None = None) -> str:
         experiment = run.data.tags.get(EXPERIMENT) if run else None
@@ -175,7 +184,7 @@ class _Publisher:
                 yield f"the model is not published: {error}"
                 return
             yield "restored the model's files" if restored else "logged the model"
-        yield from register_model(self.store, run, self.project.params, model, self.accuracy)
+        yield from register_model(self.store, run, self.project.params, model, self.figures)
 
     def add_values(self, run: Run) -> Iterator[str]:
         """Log the metric values that the run lacks."""

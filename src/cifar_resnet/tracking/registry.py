@@ -1,17 +1,29 @@
 """The model among MLflow's models: logged once for the same weights, registered, and the best one named champion."""
 
-from collections.abc import Iterator
+import csv
+from collections.abc import Iterator, Mapping
+from functools import reduce
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from cifar_resnet import layout
 from cifar_resnet.params import Params
+from cifar_resnet.statistics import PairedCounts, judged, p_text
 from cifar_resnet.tracking.runs import MODEL_MD5, linked_models
 from cifar_resnet.tracking.store import Store
 
 CHAMPION = "champion"
-RULE = f"`{CHAMPION}` is the version with the highest test accuracy on its data set; of equals, the oldest."
+TEST, VALIDATION = "accuracy", "validation_accuracy"  # tags of a version
+CHOSEN = "chosen"  # tag of a version that was made champion: by what
+RULE = (
+    f"Of two versions on the same data set the one with the higher validation accuracy is `{CHAMPION}`, or, where one "
+    "was trained without held-out images, the one with the higher test accuracy; of equals, the older one."
+)
 
 
 def find_model(store: Store, model_md5: str) -> LoggedModel | None:
@@ -32,8 +44,10 @@ def has_files(store: Store, model: LoggedModel) -> bool:
         return False
 
 
-def register_model(store: Store, run: Run, params: Params, model: LoggedModel, accuracy: float | None) -> Iterator[str]:
-    """Link a logged model to its run, register it, and let the best version be champion; yields what was done."""
+def register_model(
+    store: Store, run: Run, params: Params, model: LoggedModel, figures: Mapping[str, float]
+) -> Iterator[str]:
+    """Link a logged model to its run, register it, and note its accuracies; yields what was done."""
     client, name = store.client, params.runtime.registered_model
     if model.model_id not in linked_models(run):
         client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, step=0)])
@@ -55,27 +69,66 @@ def register_model(store: Store, run: Run, params: Params, model: LoggedModel, a
             model_id=model.model_id,
         )
         yield f"registered the model as {name} version {version.version}"
-    if accuracy is not None and version.tags.get("accuracy") != str(accuracy):
-        client.set_model_version_tag(name, version.version, "accuracy", str(accuracy))
-        client.update_model_version(
-            name, version.version, f"{accuracy:.2%} test accuracy on {params.data.dataset}. {RULE}"
-        )
-    yield from _elect(store, name, params.data.dataset)
+    changed = {key: str(value) for key, value in figures.items() if version.tags.get(key) != str(value)}
+    for key, value in changed.items():
+        client.set_model_version_tag(name, version.version, key, value)
+    if changed:
+        measured = ", ".join(f"{value:.2%} {key.replace('_', ' ')}" for key, value in figures.items())
+        client.update_model_version(name, version.version, f"{measured} on {params.data.dataset}. {RULE}")
 
 
-def _elect(store: Store, name: str, dataset: str) -> Iterator[str]:
+def elect_champion(store: Store, params: Params) -> Iterator[str]:
     """Move the alias to the best version, unless it is at a model of another data set, whose accuracy says nothing."""
-    versions = _versions(store, name)
-    rated = [(accuracy, version) for version in versions if (accuracy := _accuracy(version, dataset)) is not None]
-    held = store.client.get_registered_model(name).aliases.get(CHAMPION)  # searches leave aliases out
-    holder = next((version for version in versions if str(version.version) == str(held)), None)
+    client, name, dataset = store.client, params.runtime.registered_model, params.data.dataset
+    versions = sorted(_versions(store, name), key=lambda version: int(version.version))
+    rated = [each for each in versions if each.tags.get("dataset") == dataset and _figure(each, TEST) is not None]
+    held = str(client.get_registered_model(name).aliases.get(CHAMPION)) if rated else None  # searches leave aliases out
+    holder = next((version for version in versions if str(version.version) == held), None)
     if not rated or (holder and holder.tags.get("dataset") != dataset):
         return
-    accuracy, best = max(rated, key=lambda rating: (rating[0], -int(rating[1].version)))
+    best = reduce(_better, rated)
     if holder is None or holder.version != best.version:
-        store.client.set_registered_model_alias(name, CHAMPION, best.version)
-        before = f"before: version {holder.version}" if holder else "the first"
-        yield f"{CHAMPION} of {name} is now version {best.version}, {accuracy:.2%} ({before})"
+        chosen = _reason(store, holder, best) if holder else "the first"
+        client.set_registered_model_alias(name, CHAMPION, best.version)
+        client.set_model_version_tag(name, best.version, CHOSEN, chosen)
+        yield f"{CHAMPION} of {name} is now version {best.version}, {_figure(best, TEST):.2%} ({chosen})"
+
+
+def _better(one: ModelVersion, other: ModelVersion) -> ModelVersion:
+    return other if (_measured(other, one) or 0) > (_measured(one, other) or 0) else one
+
+
+def _measured(version: ModelVersion, rival: ModelVersion) -> float | None:
+    """The figure that decides between two versions: validation accuracy, if both have it."""
+    has_both = _figure(version, VALIDATION) is not None and _figure(rival, VALIDATION) is not None
+    return _figure(version, VALIDATION if has_both else TEST)
+
+
+def _reason(store: Store, holder: ModelVersion, best: ModelVersion) -> str:
+    """Why `best` takes the place of `holder`, and if the test set said so, whether that is more than chance."""
+    before = f"before: version {holder.version}"
+    if _figure(best, VALIDATION) is not None and _figure(holder, VALIDATION) is not None:
+        return f"{before}; chosen by validation accuracy"
+    one, other = _answers(store, holder), _answers(store, best)
+    if not (one and other and [true for true, _ in one] == [true for true, _ in other]):
+        lead = "whether its lead is more than chance is unknown: the two runs have no predictions of the same images"
+    else:
+        rights = (np.array([true == predicted for true, predicted in answers]) for answers in (one, other))
+        p_value = PairedCounts.of(*rights).p_value()
+        lead = f"its lead is {judged(p_value)} (McNemar's exact test: {p_text(p_value)})"
+    return f"{before}; chosen on the test set, so its accuracy there is optimistic; {lead}"
+
+
+def _answers(store: Store, version: ModelVersion) -> list[tuple[str, str]] | None:
+    """True and predicted class of each test image, if the version's run has them."""
+    artifact = layout.PREDICTIONS.relative_to(layout.REPORTS).as_posix()
+    with TemporaryDirectory() as folder:
+        try:
+            path = store.client.download_artifacts(version.run_id or "", artifact, folder)
+        except (MlflowException, OSError):
+            return None
+        with Path(path).open(encoding="utf-8", newline="") as file:
+            return [(row["true"], row["predicted"]) for row in csv.DictReader(file)]
 
 
 def _remove_orphans(store: Store, name: str) -> Iterator[str]:
@@ -97,15 +150,13 @@ def _is_deleted(store: Store, source: str) -> bool:
     return False
 
 
-def _accuracy(version: ModelVersion, dataset: str) -> float | None:
-    """What this project noted of a version; None for another data set, or a version registered by hand."""
-    if version.tags.get("dataset") != dataset:
-        return None
+def _figure(version: ModelVersion, name: str) -> float | None:
+    """What this project noted of a version; None of one that was registered by hand."""
     try:
-        accuracy = float(version.tags["accuracy"])
+        figure = float(version.tags[name])
     except (KeyError, ValueError):
         return None
-    return accuracy if 0 <= accuracy <= 1 else None
+    return figure if 0 <= figure <= 1 else None
 
 
 def _versions(store: Store, name: str) -> list[ModelVersion]:
