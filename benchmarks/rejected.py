@@ -16,8 +16,8 @@ from benchmarks.probes import interleaved
 from cifar_resnet.compute import Compute, prepare_compute
 from cifar_resnet.convolution import Conv3x3
 from cifar_resnet.data import Dataset
+from cifar_resnet.datasets.cifar10 import MEAN, STD
 from cifar_resnet.params import ComputeParams, CustomResNetParams, TrainParams
-from cifar_resnet.sources import MEAN, STD
 from cifar_resnet.training import start_training, train_step
 
 BATCH_SIZE = 128

@@ -12,14 +12,15 @@ import numpy as np
 
 from cifar_resnet import layout
 from cifar_resnet.data import Dataset, load_dataset, save_dataset
+from cifar_resnet.datasets.cifar10 import MEAN, STD, make
 from cifar_resnet.dvc_files import DEFINITION
 from cifar_resnet.lr_range import FoundRates
-from cifar_resnet.sources import MEAN, PUBLISHED_MD5, STD, fetch_cifar10
+from cifar_resnet.params import load_params
 from pipeline.demo import overlay
-from pipeline.download import FIRST_SOURCE
 
 PROJECT = Path(__file__).resolve().parent.parent
 PEERS = PROJECT / "build" / "peers"  # where the Makefile installs requirements.txt
+FIRST_SOURCE = "CIFAR10_SOURCE"
 Settings = Mapping[str, Mapping[str, Any]]
 
 
@@ -42,8 +43,8 @@ def find_images() -> tuple[str, Dataset]:
     here = PROJECT / layout.DATA / "cifar10"
     if here.exists():
         return "CIFAR-10", load_dataset(here)
-    if source := os.environ.get(FIRST_SOURCE):
-        return "CIFAR-10", fetch_cifar10([source], PUBLISHED_MD5, PROJECT / "build" / "cifar10.download.partial")
+    if os.environ.get(FIRST_SOURCE):
+        return "CIFAR-10", make(load_params(PROJECT / layout.PARAMS).data)
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (12_000, 32, 32, 3), dtype=np.uint8)
     labels = random.integers(0, 10, len(images))

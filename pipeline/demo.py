@@ -53,7 +53,8 @@ def prepare_project(folder: Path, recipe: Path) -> None:
     for file in ("dvc.yaml", ".dvcignore"):
         shutil.copy(file, folder)
     overlay(layout.PARAMS, YAML(typ="safe", pure=True).load(recipe), folder / layout.PARAMS)
-    load_params(folder / layout.PARAMS)
+    pictures = load_params(folder / layout.PARAMS).data.folder  # a dependency of stage download, used or not
+    (folder / pictures).mkdir(parents=True, exist_ok=True)
 
 
 def overlay(params: Path, changes: dict[str, dict[str, Any]], destination: Path) -> None:

@@ -82,7 +82,7 @@ def shown_settings(
     used = json.loads(layout.TRAIN_METRICS.read_text(encoding="utf-8"))
     rates = {name: f"{used[name]:.4g}" for name in ("lr_min", "lr_max")}
     return {
-        "data": data.model_dump(exclude={"sources"}),
+        "data": data.model_dump(include={"dataset", "split_seed", "validation_images"}),
         "augment": augment.model_dump(),
         "model": model.model_dump(),
         "train": train.model_dump() | rates,

@@ -5,13 +5,13 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, TINY
+from conftest import PROJECT, TINY, make_digits
 from evaluated_digits import train_a_moment
 from finished_pipeline import commit, epochs, run, write_dvc_project, write_outputs
 
 from cifar_resnet import layout
 from cifar_resnet.compute import prepare_compute
-from cifar_resnet.data import make_digits, save_dataset
+from cifar_resnet.data import save_dataset
 from cifar_resnet.history import write_history
 from cifar_resnet.model_file import save_model
 from cifar_resnet.params import load_params

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cifar_resnet.data import Dataset
+from cifar_resnet.datasets import make_dataset
 from cifar_resnet.params import Params, load_params
 from pipeline.demo import overlay
 
@@ -39,6 +41,12 @@ TINY = {
 }
 
 
+def make_digits(seed: int) -> Dataset:
+    """The data set `digits`, with this seed of its test split."""
+    data = load_params(PROJECT / "params.yaml").data
+    return make_dataset(data.model_copy(update={"dataset": "digits", "split_seed": seed}))
+
+
 @pytest.fixture(scope="session")
 def params() -> Params:
     """The project's own settings."""
@@ -61,7 +69,7 @@ def tiny_params(tiny_params_file: Path) -> Params:
 def workspace(tiny_params_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A committed copy of the project with tiny settings, as the working directory; no MLflow store is set."""
     folder = tiny_params_file.parent
-    for name in ("pipeline", "src", "recipes"):
+    for name in ("pipeline", "src", "recipes", "images"):
         shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / ".dvc").mkdir()
     for name in (

@@ -6,11 +6,11 @@ from contextlib import chdir
 from pathlib import Path
 
 import torch
-from conftest import PROJECT, TINY
+from conftest import PROJECT, TINY, make_digits
 
 from cifar_resnet import layout
 from cifar_resnet.compute import prepare_compute
-from cifar_resnet.data import Dataset, make_digits, save_dataset
+from cifar_resnet.data import Dataset, save_dataset
 from cifar_resnet.history import EpochMetrics, write_history
 from cifar_resnet.lr_range import FoundRates, LRSweep
 from cifar_resnet.model_file import save_model

@@ -37,7 +37,7 @@ def defined_stages() -> dict[str, Stage]:
     return parse_stages((PROJECT / DEFINITION).read_text(encoding="utf-8"), DIGITS)
 
 
-DIGITS = {"data": {"dataset": "digits"}}
+DIGITS = {"data": {"dataset": "digits", "folder": "images"}}
 ALL = frozenset(name for name, stage in defined_stages().items() if stage.published)  # as if every one had just run
 
 
@@ -138,7 +138,7 @@ def write_dvc_project(folder: Path) -> None:
         name: {
             "cmd": [f"mkdir -p {Path(path).parent} && cp -r $DVC_ROOT/ready/{path} {path}" for path in stage.outs],
             "params": list(stage.params),
-            "deps": [path for path in stage.deps if not path.startswith(("src/", "pipeline/"))],
+            "deps": [path for path in stage.deps if not path.startswith(("src/", "pipeline/", "images"))],
             "outs": list(stage.outs),
             "meta": {"mlflow": stage.published},
         }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from conftest import make_digits
 from real_repro import all_runs
 from torch import nn
 
@@ -19,7 +20,6 @@ from benchmarks.stopwatch import CommandError, observe
 from benchmarks.table import as_markdown
 from benchmarks.workspace import Size, find_images
 from cifar_resnet import layout
-from cifar_resnet.data import make_digits
 from cifar_resnet.lr_range import FoundRates
 from cifar_resnet.params import load_params
 from pipeline import download

@@ -8,11 +8,11 @@ from contextlib import suppress
 
 import pytest
 import torch
+from conftest import make_digits
 
 from cifar_resnet import console
 from cifar_resnet.compute import prepare_compute
 from cifar_resnet.console import TrainingConsole, progress
-from cifar_resnet.data import make_digits
 from cifar_resnet.history import EpochMetrics
 from cifar_resnet.params import Params
 from cifar_resnet.training import TrainingState, start_training

@@ -2,9 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import make_digits
 from sklearn.datasets import load_digits
 
-from cifar_resnet.data import ARRAYS, Dataset, load_dataset, make_digits, save_dataset, split_validation
+from cifar_resnet.data import ARRAYS, Dataset, load_dataset, save_dataset, split_validation
 from cifar_resnet.errors import UserError
 
 

@@ -87,5 +87,14 @@ def test_the_stages_that_use_a_network_depend_on_all_that_it_imports(plugin: Pat
         assert set(STAGES[stage]["deps"]) >= needed
 
 
+@pytest.mark.parametrize(
+    "plugin", sorted((ROOT / "src/cifar_resnet/datasets").glob("[a-z]*.py")), ids=lambda file: file.stem
+)
+def test_only_stage_download_depends_on_a_data_set_and_on_all_that_it_imports(plugin: Path) -> None:
+    needed = {file.relative_to(ROOT).as_posix() for file in imported_files(plugin) if not is_observer(file)}
+    assert set(STAGES["download"]["deps"]) >= needed
+    assert not [name for name in list(STAGES)[1:] if any("/datasets/" in dep for dep in STAGES[name]["deps"])]
+
+
 def test_the_stages_are_the_five_of_the_design_in_order() -> None:
     assert list(STAGES) == ["download", "lr_find", "train", "evaluate", "gradcam_report"]

@@ -20,11 +20,13 @@ LEARNING_RATE = "find or a number above 0 to 100"
 SEED = "a whole number from 0 to below 4294967296"
 
 BAD_VALUES = [
-    ("data.dataset", "mnist", "cifar10 | digits"),
-    ("data.dataset", None, "cifar10 | digits"),
-    ("data.sources", "mirror.tar.gz", "a list of texts"),
+    ("data.dataset", "mnist", "cifar10 | digits | folder"),
+    ("data.dataset", None, "cifar10 | digits | folder"),
+    ("data.image_px", 7, "a whole number from 8 to 512"),
+    ("data.test_share", 0.6, "a number above 0 to 0.5"),
+    ("data.broken_images", "skip", "stop | leave_out"),
+    ("data.sources", ["mirror.tar.gz"], "for each data set a list of texts"),
     ("data.validation_images", -1, "a whole number from 0"),
-    ("data.validation_images", 25_001, "cifar10 allows at most 25000"),
     ("data.split_seed", 2**32, SEED),
     ("augment.padding", 17, "a whole number from 0 to 16"),
     ("augment.padding", "4 px", "a whole number from 0 to 16"),
@@ -171,7 +173,7 @@ def test_a_missing_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
     ("section", "settings"),
     [
         ("data", {"dataset": "digits", "validation_images": 700}),
-        ("data", {"sources": []}),
+        ("data", {"sources": {}}),
         ("augment", {"padding": 0, "flip": False, "cutout": 0}),
         ("train", {"epochs": 1, "peak_epoch": 0.5}),
         ("train", {"lr_min": 0.01, "lr_max": "find"}),

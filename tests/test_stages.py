@@ -35,18 +35,22 @@ from pipeline.stage import main
 pytestmark = pytest.mark.xdist_group("stages")  # which run once
 
 # Settings in a section that a stage takes, but which dvc.yaml does not track for it, with other values than in TINY.
+ONLY_FOR_DOWNLOAD = {
+    "sources": {"cifar10": ["elsewhere"]}, "image_px": 64, "test_share": 0.5, "folder": "elsewhere",
+    "broken_images": "leave_out",
+}  # fmt: skip
 UNTRACKED: dict[ModuleType, dict[str, dict[str, Any]]] = {
     lr_find: {
-        "data": {"sources": ["elsewhere"]},
+        "data": ONLY_FOR_DOWNLOAD,
         "train": {"seed": 7, "epochs": 5, "peak_epoch": 2.5, "lr_min": 0.001, "lr_max": 9.0, "ema_decay": 0.5},
         "compute": {"compile": "auto", "processes": 2},
     },
     evaluate: {
-        "data": {"sources": ["elsewhere"], "split_seed": 7, "validation_images": 100},
+        "data": {**ONLY_FOR_DOWNLOAD, "split_seed": 7, "validation_images": 100},
         "compute": {"precision": "bf16", "compile": "auto", "processes": 2},
     },
     gradcam_report: {
-        "data": {"sources": ["elsewhere"]},
+        "data": ONLY_FOR_DOWNLOAD,
         "evaluate": {"flip_tta": False, "grid_images": 1},
         "compute": {"precision": "bf16", "compile": "auto", "processes": 2},
     },

@@ -188,7 +188,7 @@ def test_a_training_followed_under_other_settings_of_a_later_stage_is_published_
 
 def test_settings_that_shape_no_result_make_no_new_run(project: Path, tiny_params: Params) -> None:
     publish(read_project(), ALL)
-    with_settings(project, runtime={"checkpoint_steps": 7}, data={"sources": ["elsewhere"]})
+    with_settings(project, runtime={"checkpoint_steps": 7}, data={"sources": {"cifar10": ["elsewhere"]}})
     assert publish(read_project(), ALL).actions == ()
 
 

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import make_digits
 from torch import Tensor
 
 from cifar_resnet.checkpoint import Checkpoint
 from cifar_resnet.compute import Compute, prepare_compute
-from cifar_resnet.data import Dataset, make_digits
+from cifar_resnet.data import Dataset
 from cifar_resnet.errors import UserError
 from cifar_resnet.history import EpochMetrics
 from cifar_resnet.params import Params
@@ -167,6 +168,12 @@ def test_held_out_validation_images_are_not_trained_on(tiny_params: Params, digi
     held_out = {image.tobytes() for image in training_data.held_out_images}
     assert len(trained_on | held_out) == 256
     assert len(held_out) == 56
+
+
+def test_more_than_half_of_the_images_cannot_be_held_out(tiny_params: Params, digits: Dataset) -> None:
+    data = tiny_params.data.model_copy(update={"validation_images": 129})
+    with pytest.raises(UserError, match="validation_images is 129; with 256 training images it can be at most 128"):
+        make_training_data(digits, data, tiny_params.augment)
 
 
 def test_a_training_that_diverges_ends_with_what_to_change(start: Callable, train: Callable) -> None:

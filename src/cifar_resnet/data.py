@@ -84,28 +84,14 @@ def split_validation(labels: Labels, num_images: int, seed: int) -> tuple[Indice
     return np.sort(np.delete(by_class, picked)), np.sort(by_class[picked])
 
 
-def make_digits(seed: int) -> Dataset:
-    """Handwritten digits, 1,797 that scikit-learn ships, enlarged from 8x8 px; a stratified fifth is the test set."""
-    from PIL import Image
-    from sklearn.datasets import load_digits  # takes 1.5 s, and only this data set needs it
-
-    digits = load_digits()
-    gray = (digits.images * (255 / 16)).round().astype(np.uint8)  # the pixels are 0 to 16
-    # Bicubic: nearest leaves 4 px blocks and bilinear blurs the strokes.
-    enlarged = (Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC) for image in gray)
-    images = np.stack([np.asarray(image.convert("RGB")) for image in enlarged])
-    labels = digits.target.astype(np.int64)
-    train, test = split_validation(labels, num_images=len(labels) // 5, seed=seed)
-    mean, std = _channel_statistics(images[train])
-    classes = tuple(str(name) for name in digits.target_names)
-    return Dataset("digits", classes, mean, std, images[train], labels[train], images[test], labels[test])
-
-
-def _channel_statistics(images: Images) -> tuple[Channels, Channels]:
+def channel_statistics(images: Images) -> tuple[Channels, Channels]:
     """Mean and standard deviation of each channel of pixels / 255, from exact sums, so that every machine agrees."""
-    pixels = images.reshape(-1, 3).astype(np.int64)
-    mean = pixels.sum(axis=0) / len(pixels)
-    std = np.sqrt((pixels**2).sum(axis=0) / len(pixels) - mean**2)
+    counts = np.zeros((3, 256), dtype=np.int64)
+    for image in images:
+        counts += [np.bincount(image[..., channel].ravel(), minlength=256) for channel in range(3)]
+    values, num_pixels = np.arange(256), images[..., 0].size
+    mean = counts @ values / num_pixels
+    std = np.sqrt(counts @ values**2 / num_pixels - mean**2)
     return _as_channels(mean / 255), _as_channels(std / 255)
 
 

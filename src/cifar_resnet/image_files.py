@@ -20,6 +20,12 @@ def printable(path: Path) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
 
 
+def image_suffixes() -> tuple[str, ...]:
+    """The suffixes of the formats that can be read, in small letters."""
+    Image.init()  # fills the table
+    return tuple(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)
+
+
 def find_images(folder: Path) -> list[Path]:
     """The image files in a folder and the folders in it, by name; no hidden ones.
 
@@ -30,8 +36,7 @@ def find_images(folder: Path) -> list[Path]:
     def stop(error: OSError) -> None:
         raise error
 
-    Image.init()  # fills the table of suffixes
-    suffixes = tuple(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)
+    suffixes = image_suffixes()
     found = []
     for place, folders, files in os.walk(folder, onerror=stop):
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -26,19 +26,17 @@ class Section(BaseModel):
 
 
 class DataParams(Section):
-    dataset: Literal["cifar10", "digits"] = Field(description="Data set to train on.")
-    sources: tuple[str, ...] = Field(
-        strict=False, description="CIFAR-10 sources, tried in order: URL, archive or folder."
-    )
+    dataset: Literal["cifar10", "digits", "folder"] = Field(description="Data set: a file in datasets/.")
+    image_px: int = Field(ge=8, le=512, description="Side in pixels of the square images; others are scaled.")
     validation_images: int = Field(ge=0, description="Images held out of the training set; 0 uses none.")
-    split_seed: int = Field(ge=0, lt=2**32, description="Seed of the hold-out and of the digits test split.")
-
-    @model_validator(mode="after")
-    def _leaves_images_to_train_on(self) -> Self:
-        most = {"cifar10": 25_000, "digits": 700}[self.dataset]  # half of the training images
-        if self.validation_images > most:
-            raise ValueError(f"validation_images is {self.validation_images}; {self.dataset} allows at most {most}")
-        return self
+    split_seed: int = Field(ge=0, lt=2**32, description="Seed of the hold-out, and of a test split made here.")
+    test_share: float = Field(gt=0, le=0.5, description="Share of the images that becomes the test set of digits, or "
+                              "of a folder without train/ and test/.")  # fmt: skip
+    folder: str = Field(min_length=1, description="Your own pictures: in it one folder per class.")
+    broken_images: Literal["stop", "leave_out"] = Field(description="What to do with pictures that cannot be read.")
+    sources: dict[str, Annotated[tuple[str, ...], Field(strict=False)]] = Field(
+        description="By data set, where its files are, tried in order: URL, archive or folder."
+    )
 
 
 class AugmentParams(Section):
@@ -253,7 +251,7 @@ def _in_words(schema: Mapping[str, Any]) -> str:
     if "const" in schema:
         return str(schema["const"])
     kind = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "a text",
-            "array": "a list of texts"}[schema["type"]]  # fmt: skip
+            "array": "a list of texts", "object": "for each data set a list of texts"}[schema["type"]]  # fmt: skip
     bounds = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "to below",
               "multipleOf": "in multiples of", "pattern": "matching",
               "minLength": "with a length of at least", "maxLength": "and of at most"}  # fmt: skip

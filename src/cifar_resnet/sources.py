@@ -1,11 +1,9 @@
-"""CIFAR-10's python version from a URL, an archive or a folder: judged by the checksum of each file, then decoded."""
+"""Files of a published data set, from a URL, an archive or a folder; judged by the checksum of each file."""
 
 import hashlib
 import http
 import http.client
-import io
 import lzma
-import pickle
 import sys
 import tarfile
 import zipfile
@@ -14,36 +12,14 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, url2pathname, urlopen
 
-import numpy as np
 from tqdm import tqdm
 
-from cifar_resnet.data import Channels, Dataset, Images, Labels
 from cifar_resnet.errors import UserError
-
-FOLDER = "cifar-10-batches-py"
-TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
-TEST_BATCH = "test_batch"
-META = "batches.meta"
-
-# Published with torchvision.datasets.CIFAR10.
-PUBLISHED_MD5: Mapping[str, str] = {
-    "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
-    "data_batch_1": "c99cafc152244af753f735de768cd75f",
-    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-    "data_batch_4": "634d18415352ddfa80567beed471001a",
-    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-    "test_batch": "40351d587109b95175f43aff81a1287e",
-}
-
-# Of the 50,000 training images, by channel, as pixels / 255.
-MEAN: Channels = (0.49139968, 0.48215841, 0.44653091)
-STD: Channels = (0.24703223, 0.24348513, 0.26158784)
 
 MAX_FILE_BYTES = 40_000_000  # of those that are read; the published ones have up to 31 MB
 MAX_DOWNLOAD_BYTES = 300_000_000  # the published archive has 170 MB, all files unpacked 186 MB
@@ -59,8 +35,8 @@ class SourceError(Exception):
     """Why one source cannot be used; the next one is tried."""
 
 
-def fetch_cifar10(sources: Sequence[str], checksums: Mapping[str, str], download: Path) -> Dataset:
-    """CIFAR-10 from the first source (URL, archive or folder) whose files have the MD5s in `checksums`.
+def fetch_files(name: str, sources: Sequence[str], checksums: Mapping[str, str], download: Path) -> dict[str, bytes]:
+    """The files of data set `name` from the first source (URL, archive or folder) that has all with these MD5s.
 
     A downloaded archive stays in the file `download`: an interrupted one is resumed, a whole one needs no network.
 
@@ -69,70 +45,33 @@ def fetch_cifar10(sources: Sequence[str], checksums: Mapping[str, str], download
     """
     for source, following in pairwise([*sources, None]):
         try:
-            dataset = _from_source(str(source), checksums, download)
+            return _from_source(str(source), checksums, download)
         except SourceError as error:
             print(f"{source}: {error}; {f'trying {following}' if following else 'no source is left'}", file=sys.stderr)
-        else:
-            return dataset
     raise UserError(
-        f"no source gave CIFAR-10 ({len(sources)} tried): add one to data.sources in params.yaml, or offline, with a "
-        f"copy of its folder or archive, run `CIFAR10_SOURCE=/path/to/{FOLDER} dvc repro`"
+        f"no source gave {name} ({len(sources)} tried): add one to data.sources.{name} in params.yaml, or offline, "
+        f"with a copy of its archive or of the folder in it, run `{name.upper()}_SOURCE=/path/to/copy dvc repro`"
     )
 
 
-def read_cifar10(path: Path, checksums: Mapping[str, str]) -> Dataset:
-    """CIFAR-10 from an archive or an extracted folder (or its parent), whose files have the MD5s in `checksums`.
+def read_files(path: Path, checksums: Mapping[str, str]) -> dict[str, bytes]:
+    """The files with these MD5s in an archive, in a folder, or in a folder of that folder.
 
     Raises:
         SourceError: a file is missing, damaged or another one.
     """
-    files: dict[str, dict[bytes, Any]] = {}
-    for name, content in _read_files(path, checksums):
+    files = {}
+    for name, content in _read_named(path, checksums):
         found = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if found != checksums[name]:
             raise SourceError(f"{name} is damaged or altered: its MD5 is {found}, not {checksums[name]}")
-        files[name] = _unpickle(name, content)
+        files[name] = content
     if missing := sorted(checksums.keys() - files.keys()):
         raise SourceError(f"it lacks {', '.join(missing)}")
-    train_images, train_labels = _join([files.pop(name) for name in TRAIN_BATCHES])
-    test_images, test_labels = _join([files.pop(TEST_BATCH)])
-    classes = tuple(name.decode("ascii") for name in files[META][b"label_names"])
-    return Dataset("cifar10", classes, MEAN, STD, train_images, train_labels, test_images, test_labels)
+    return files
 
 
-def _join(batches: Sequence[dict[bytes, Any]]) -> tuple[Images, Labels]:
-    """Images and labels of batches, which store each image as a red, a green and a blue plane."""
-    planes = [batch[b"data"].reshape(-1, 3, 32, 32) for batch in batches]
-    labels = np.concatenate([np.array(batch[b"labels"], dtype=np.int64) for batch in batches])
-    images = np.empty((len(labels), 32, 32, 3), dtype=np.uint8)
-    np.concatenate(planes, out=images.transpose(0, 3, 1, 2))
-    return images, labels
-
-
-class _Unpickler(pickle.Unpickler):
-    """Makes plain containers and NumPy arrays, all that these files hold, and refuses to name anything else."""
-
-    _ALLOWED: Mapping[tuple[str, str], Any] = {
-        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],  # else only in a private module
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-    }
-
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        if (module_name, global_name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}")
-        return self._ALLOWED[module_name, global_name]
-
-
-def _unpickle(name: str, content: bytes) -> dict[bytes, Any]:
-    try:
-        unpickled: dict[bytes, Any] = _Unpickler(io.BytesIO(content), encoding="bytes").load()
-    except pickle.UnpicklingError as error:
-        raise SourceError(f"{name} is refused: {error}") from None
-    return unpickled
-
-
-def _read_files(path: Path, names: Container[str]) -> Iterator[tuple[str, bytes]]:
+def _read_named(path: Path, names: Container[str]) -> Iterator[tuple[str, bytes]]:
     """Name and content of each file in a folder or archive that is among `names`; nothing is written to disk."""
     try:
         if not path.exists():
@@ -150,11 +89,10 @@ def _read_files(path: Path, names: Container[str]) -> Iterator[tuple[str, bytes]
 
 
 def _read_folder(path: Path, names: Container[str]) -> Iterator[tuple[str, bytes]]:
-    folder = path / FOLDER if (path / FOLDER).is_dir() else path
-    for path in sorted(folder.iterdir()):
-        if path.name in names:
-            with path.open("rb") as file:
-                yield path.name, _read(file, path.name)
+    for file in sorted([*path.glob("*"), *path.glob("*/*")]):
+        if file.name in names:
+            with file.open("rb") as opened:
+                yield file.name, _read(opened, file.name)
 
 
 def _read_tar(path: Path, names: Container[str]) -> Iterator[tuple[str, bytes]]:
@@ -192,21 +130,21 @@ def _refuse_unsafe(member: str) -> None:
         raise SourceError(f"refused: its member {member} lies outside the archive's folder")
 
 
-def _from_source(source: str, checksums: Mapping[str, str], download: Path) -> Dataset:
+def _from_source(source: str, checksums: Mapping[str, str], download: Path) -> dict[str, bytes]:
     if source.startswith("file://"):
-        return read_cifar10(Path(url2pathname(urlsplit(source).path)), checksums)
+        return read_files(Path(url2pathname(urlsplit(source).path)), checksums)
     if "://" in source:
         return _from_url(source, checksums, download)
-    return read_cifar10(Path(source).expanduser(), checksums)
+    return read_files(Path(source).expanduser(), checksums)
 
 
-def _from_url(url: str, checksums: Mapping[str, str], download: Path) -> Dataset:
+def _from_url(url: str, checksums: Mapping[str, str], download: Path) -> dict[str, bytes]:
     if resumed := download.exists():
         with suppress(SourceError):
-            return read_cifar10(download, checksums)
+            return read_files(download, checksums)
     _download(url, download)
     try:
-        return read_cifar10(download, checksums)
+        return read_files(download, checksums)
     except SourceError:
         download.unlink(missing_ok=True)
         if not resumed:

@@ -86,8 +86,15 @@ class TrainingState:
 
 
 def make_training_data(dataset: Dataset, data: DataParams, augment: AugmentParams) -> TrainingData:
-    """Hold out validation images if params say so; else the test set is looked at, and chooses nothing."""
+    """Hold out validation images if params say so; else the test set is looked at, and chooses nothing.
+
+    Raises:
+        UserError: more than half of the images would be held out.
+    """
     images, labels = dataset.train_images, dataset.train_labels
+    if data.validation_images > (most := len(labels) // 2):
+        raise UserError(f"data.validation_images is {data.validation_images}; with {len(labels):,} training images it "
+                        f"can be at most {most}")  # fmt: skip
     held_out = dataset.test_images, dataset.test_labels, "test"
     if data.validation_images:
         kept, out = split_validation(labels, data.validation_images, data.split_seed)

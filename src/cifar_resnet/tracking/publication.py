@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from mlflow.entities import Dataset, DatasetInput, InputTag, Run
 
 from cifar_resnet import layout
+from cifar_resnet.datasets import plugin
 from cifar_resnet.dvc_files import LOCK, read_lock
 from cifar_resnet.errors import UserError
 from cifar_resnet.history import read_history
@@ -49,10 +50,6 @@ VALUES = "mlflow.pipeline.values"  # tag: hash of the metric values that the run
 FILES = "mlflow.pipeline.files"  # tag: MD5 of each published file, as JSON
 SAME_WEIGHTS = "same_weights_as"  # tag: the first run with these weights
 DESCRIPTION = "mlflow.note.content"
-HOME_PAGES = {
-    "cifar10": "https://www.cs.toronto.edu/~kriz/cifar.html",
-    "digits": "https://scikit-learn.org/stable/modules/generated/sklearn.datasets.load_digits.html",
-}
 
 
 @dataclass(frozen=True)
@@ -249,5 +246,7 @@ class _Publisher:
 
 def _dataset_input(name: str, md5: str) -> DatasetInput:
     # What `MetaDataset` makes, with the page that describes the data set: where the bytes came from is not tracked.
-    dataset = Dataset(name, md5, source_type="http", source=json.dumps({"url": HOME_PAGES[name]}))
+    page = plugin(name).HOME_PAGE
+    source_type, source = ("http", {"url": page}) if page else ("local", {"uri": name})
+    dataset = Dataset(name, md5, source_type=source_type, source=json.dumps(source))
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])

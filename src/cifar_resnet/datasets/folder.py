@@ -1,0 +1,109 @@
+"""`folder`: your own pictures, of any size, in one folder per class: `train/CLASS/` and `test/CLASS/`, or `CLASS/`."""
+
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cifar_resnet.console import progress
+from cifar_resnet.data import Dataset, Images, Labels, channel_statistics, split_validation
+from cifar_resnet.errors import UserError
+from cifar_resnet.image_files import image_suffixes, printable, read_image
+from cifar_resnet.params import DataParams
+
+HOME_PAGE = ""
+NO_PICTURES = ("thumbs.db", "desktop.ini")  # which Windows leaves in folders
+MOST_NAMED = 10  # broken pictures in a message
+
+Pictures = dict[str, list[Path]]  # the files of each class, both by name
+
+
+def make(data: DataParams) -> Dataset:
+    """The pictures, square and upright; without train/ and test/, a stratified share of them is the test set.
+
+    Raises:
+        UserError: the folders do not make a data set, or a picture is broken and `data.broken_images` says stop.
+    """
+    root = Path(data.folder)
+    halves = [root / "train", root / "test"]
+    is_split = any(half.is_dir() for half in halves)
+    found = [find_pictures(folder) for folder in (halves if is_split else [root])]
+    if different := found[0].keys() ^ found[-1].keys():
+        raise UserError(f"{root}: train and test must have the same classes; only one of them has {_named(different)}")
+    read = read_pictures(found, data)
+    if not is_split:
+        images, labels = read[0]
+        indices = split_validation(labels, int(data.test_share * len(labels)), data.split_seed)
+        read = [(images[half], labels[half]) for half in indices]
+    train, test = read
+    classes = tuple(found[0])
+    for part, (_, part_labels) in (("training", train), ("test", test)):
+        if lacking := {classes[index] for index in set(range(len(classes))) - set(part_labels.tolist())}:
+            raise UserError(f"{root}: the {part} set has no picture of {_named(lacking)}: add some, or raise or lower "
+                            "data.test_share")  # fmt: skip
+    return Dataset("folder", classes, *channel_statistics(train[0]), *train, *test)
+
+
+def find_pictures(folder: Path) -> Pictures:
+    """The pictures of each class.
+
+    Raises:
+        UserError: there are no two classes, or what is there cannot be told apart.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {printable(folder)}: make it, with one folder of pictures per class, or "
+                        "name another in data.folder")  # fmt: skip
+    pictures: Pictures = {}
+    for entry in _visible(folder):
+        if entry.is_dir():
+            pictures[unicodedata.normalize("NFC", entry.name)] = _visible(entry)
+        elif entry.name.lower().endswith(image_suffixes()):
+            raise UserError(f"{printable(entry)} lies beside the folders of the classes: move it into one of them")
+    if len(pictures) < 2:
+        raise UserError(f"{printable(folder)} needs two or more classes, each a folder of pictures; it has "
+                        f"{_named(pictures)}")  # fmt: skip
+    for name, files in pictures.items():
+        if not files:
+            raise UserError(f"class {_named([name])} has no pictures: add some, or remove its folder from {folder}")
+        if inner := next((file for file in files if file.is_dir()), None):
+            raise UserError(f"{printable(inner)} is a folder inside a class: move its pictures up")
+        if twin := next((other for other in pictures if other < name and other.casefold() == name.casefold()), None):
+            raise UserError(f"classes {_named([twin, name])} differ only in case, which many disks ignore: rename one")
+    return pictures
+
+
+def _visible(folder: Path) -> list[Path]:
+    entries = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    return sorted(entry for entry in entries if entry.name.lower() not in NO_PICTURES)
+
+
+def _named(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in sorted(names)) or "none"
+
+
+def read_pictures(found: Sequence[Pictures], data: DataParams) -> list[tuple[Images, Labels]]:
+    """Each part's images uint8 (N, image_px, image_px, 3), in the order of the files, and its labels int64 (N,).
+
+    Raises:
+        UserError: a picture is broken and `data.broken_images` says stop; all broken ones are named.
+    """
+    files = [(part, label, file) for part, pictures in enumerate(found)
+             for label, of_class in enumerate(pictures.values()) for file in of_class]  # fmt: skip
+    images = np.empty((len(files), data.image_px, data.image_px, 3), dtype=np.uint8)
+    parts, labels = (np.array(column, dtype=np.int64) for column in list(zip(*files, strict=True))[:2])
+    broken: dict[int, str] = {}
+    for index, (_, _, file) in enumerate(progress(files, len(files), f"reading {data.folder}")):
+        try:
+            images[index] = read_image(file, data.image_px)
+        except UserError as error:
+            broken[index] = str(error)
+    if broken:
+        lines = [*list(broken.values())[:MOST_NAMED], *(["…"] if len(broken) > MOST_NAMED else [])]
+        report = "\n".join([f"{len(broken)} of {len(files):,} pictures cannot be read:", *lines])
+        if data.broken_images == "stop":
+            raise UserError(f"{report}\nrepair or remove them, or leave them out with data.broken_images: leave_out")
+        print(f"{report}\nleft out, as data.broken_images says", file=sys.stderr)
+    kept = ~np.isin(np.arange(len(files)), list(broken))
+    return [(images[kept & (parts == part)], labels[kept & (parts == part)]) for part in range(len(found))]

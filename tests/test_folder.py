@@ -1,0 +1,132 @@
+"""`data.dataset: folder`: pictures of any kind in, a data set out, or the reason why not."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifar_resnet.data import Dataset
+from cifar_resnet.datasets import make_dataset
+from cifar_resnet.errors import UserError
+from cifar_resnet.params import Params
+
+RED, BLUE = (200, 30, 30), (20, 40, 220)
+
+
+def picture(path: Path, colour: tuple[int, ...] = RED, size: tuple[int, int] = (40, 30)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+    return path
+
+
+def pictures(folder: Path, number: int = 10) -> Path:
+    for index in range(number):
+        picture(folder / "red" / f"{index}.png", (200, index, 0))
+        picture(folder / "blue" / f"{index}.jpg", BLUE, (17 + index, 60))
+    return folder
+
+
+@pytest.fixture
+def make(params: Params) -> Callable[..., Dataset]:
+    def make(folder: Path, **settings: object) -> Dataset:
+        changes = {"dataset": "folder", "folder": str(folder), **settings}
+        return make_dataset(params.data.model_copy(update=changes))
+
+    return make
+
+
+def test_one_tree_is_split_in_every_class_alike_and_by_its_seed(make: Callable, tmp_path: Path) -> None:
+    dataset = make(pictures(tmp_path))
+    assert dataset.classes == ("blue", "red")
+    assert dataset.train_images.shape == (16, 32, 32, 3)
+    assert np.bincount(dataset.test_labels).tolist() == [2, 2]
+    assert np.all((dataset.train_images[..., 0].mean(axis=(1, 2)) > 100) == dataset.train_labels)  # red is class 1
+    assert np.array_equal(make(tmp_path).test_images, dataset.test_images)
+    assert not np.array_equal(make(tmp_path, split_seed=1).test_images, dataset.test_images)
+
+
+def test_train_and_test_folders_are_taken_as_they_are(make: Callable, tmp_path: Path) -> None:
+    pictures(tmp_path / "train", 3)
+    pictures(tmp_path / "test", 2)
+    dataset = make(tmp_path, image_px=64)
+    assert np.bincount(dataset.train_labels).tolist() == [3, 3]
+    assert np.bincount(dataset.test_labels).tolist() == [2, 2]
+    assert dataset.image_px == 64
+    expected = dataset.train_images.reshape(-1, 3) / 255
+    assert dataset.mean == pytest.approx(expected.mean(axis=0))
+    assert dataset.std == pytest.approx(expected.std(axis=0))
+
+
+def test_pictures_of_every_mode_and_orientation_are_read_upright(make: Callable, tmp_path: Path) -> None:
+    pictures(tmp_path)
+    for mode in ("1", "L", "LA", "P", "RGBA", "CMYK", "I;16"):
+        Image.new(mode, (50, 20)).save(tmp_path / "red" / f"mode {mode.replace(';', '')}.tiff")
+    turned = Image.new("RGB", (64, 64), RED)
+    turned.paste(BLUE, (0, 0, 64, 32))  # blue is above
+    exif = Image.Exif()
+    exif[0x0112] = 3  # the camera was held upside down
+    turned.save(tmp_path / "red" / "turned.png", exif=exif)
+    dataset = make(tmp_path, test_share=0.1)
+    assert len(dataset.train_labels) + len(dataset.test_labels) == 28
+    images = np.concatenate([dataset.train_images, dataset.test_images])
+    assert any(tuple(image[0, 0]) == RED and tuple(image[31, 31]) == BLUE for image in images)
+
+
+def test_files_that_systems_leave_beside_pictures_are_passed_over(make: Callable, tmp_path: Path) -> None:
+    for name in (".DS_Store", "red/.DS_Store", "red/._0.png", "red/Thumbs.db", "blue/desktop.ini", "README.txt"):
+        (pictures(tmp_path) / name).write_text("x")
+    assert len(make(tmp_path).train_labels) == 16
+
+
+def test_broken_pictures_are_all_named_and_stop_it_unless_they_are_to_be_left_out(
+    make: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures(tmp_path)
+    (tmp_path / "red" / "half.png").write_bytes((tmp_path / "red" / "0.png").read_bytes()[:60])
+    (tmp_path / "blue" / "notes.txt").write_text("not a picture")
+    with pytest.raises(UserError) as error:
+        make(tmp_path)
+    lines = str(error.value).splitlines()
+    assert lines[0] == "2 of 22 pictures cannot be read:"
+    assert "notes.txt" in lines[1]
+    assert "half.png" in lines[2]
+    assert lines[3] == "repair or remove them, or leave them out with data.broken_images: leave_out"
+    assert len(make(tmp_path, broken_images="leave_out").train_labels) == 16
+    assert "2 of 22 pictures cannot be read" in capsys.readouterr().err
+
+
+def remove(path: Path) -> None:
+    for file in path.iterdir():
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda root: (remove(root / "red"), (root / "red").rmdir()), r"needs two or more classes.*it has 'blue'"),
+        (lambda root: remove(root / "red"), "class 'red' has no pictures"),
+        (lambda root: picture(root / "red" / "dark" / "0.png"), "red/dark is a folder inside a class"),
+        (lambda root: picture(root / "Red" / "0.png"), "classes 'Red', 'red' differ only in case"),
+        (lambda root: picture(root / "stray.png"), r"stray.png lies beside the folders of the classes"),
+        (lambda root: picture(root / "rare" / "0.png"), "set has no picture of 'rare'"),
+        (lambda root: pictures(root / "train"), "there is no folder .*/test"),
+        (
+            lambda root: (pictures(root / "train"), pictures(root / "test"), picture(root / "test" / "new" / "0.png")),
+            "train and test must have the same classes; only one of them has 'new'",
+        ),
+    ],
+    ids=["one class", "empty class", "inner folder", "case", "stray", "class missing in test", "no test", "differ"],
+)
+def test_folders_that_make_no_data_set_are_refused_with_the_remedy(
+    damage: Callable[[Path], object], reason: str, make: Callable, tmp_path: Path
+) -> None:
+    damage(pictures(tmp_path / "images"))
+    with pytest.raises(UserError, match=reason):
+        make(tmp_path / "images")
+
+
+def test_a_missing_folder_is_named_with_the_setting(make: Callable, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no folder .*missing: make it.*data\.folder"):
+        make(tmp_path / "missing")
