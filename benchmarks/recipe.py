@@ -24,7 +24,7 @@ from cifar_resnet.tracking.provenance import code_tags, machine_tags
 from cifar_resnet.tracking.results import epoch_values
 from cifar_resnet.tracking.runs import FAILED, FINISHED, create_run, log_values
 from cifar_resnet.tracking.store import open_store
-from cifar_resnet.training import LearningRates, TrainingData, fit, make_training_data, start_training
+from cifar_resnet.training import LearningRates, Trainer, TrainingData, make_training_data
 
 TRAINED_ON, JUDGED_BY = 10_000, 5_000  # images
 EPOCHS = 3
@@ -87,8 +87,9 @@ def with_changes(params: Params, changes: Changes) -> Params:
 def train(params: Params, dataset: Dataset, compute: Compute) -> Iterator[EpochMetrics]:
     """Train on the subset; yields after each epoch."""
     rates = LearningRates(float(params.train.lr_min), float(params.train.lr_max))
-    state = start_training(dataset, params.model, params.train, params.train.seed, compute)
-    return fit(state, subset(params, dataset), params.train, rates, compute, 0, lambda loss, num_steps: None)
+    trainer = Trainer(params.train, rates, compute)
+    state = trainer.start(dataset, params.model, params.train.seed)
+    return trainer.epochs(state, subset(params, dataset), lambda loss, num_steps: None)
 
 
 def subset(params: Params, dataset: Dataset) -> TrainingData:

@@ -18,7 +18,7 @@ from cifar_resnet.convolution import Conv3x3
 from cifar_resnet.data import Dataset
 from cifar_resnet.datasets.cifar10 import MEAN, STD
 from cifar_resnet.params import ComputeParams, CustomResNetParams, TrainParams
-from cifar_resnet.training import start_training, train_step
+from cifar_resnet.training import LearningRates, Trainer
 
 BATCH_SIZE = 128
 WIDTH = 64
@@ -119,12 +119,13 @@ def training_step(dataset: Dataset, compute: Compute) -> Callable[[], Tensor]:
         weight_decay=5e-4, label_smoothing=0.0, ema_decay=0.0,
     )  # fmt: skip
     model = CustomResNetParams(network="custom_resnet", width=WIDTH, logit_scale=0.125)
-    state = start_training(dataset, model, train, 0, compute)
+    trainer = Trainer(train, LearningRates(0.01, 0.1), compute)
+    state = trainer.start(dataset, model, seed=0)
     state.net.train()
     if compute.compile:
         state.net.compile()
     batch = torch.tensor(dataset.train_images), torch.tensor(dataset.train_labels)
-    return partial(train_step, state, state.net, *batch, 0.01, BATCH_SIZE, 0.0, compute)
+    return partial(trainer.step, state, state.net, *batch, 0.01, BATCH_SIZE)
 
 
 def compute_params(precision: str, choice: str) -> ComputeParams:

@@ -11,7 +11,7 @@ from cifar_resnet.console import progress
 from cifar_resnet.data import Dataset, load_dataset
 from cifar_resnet.lr_range import LRSweep, as_sweep, find_rates, sweep
 from cifar_resnet.params import AugmentParams, ComputeParams, DataParams, LRFindParams, ModelParams, TrainParams
-from cifar_resnet.training import TrainingData, make_training_data, require_workable, start_training, train_step
+from cifar_resnet.training import LearningRates, Trainer, TrainingData, make_training_data, require_workable
 from pipeline.stage import main
 
 
@@ -39,13 +39,14 @@ def run_sweep(
 ) -> LRSweep:  # fmt: skip
     """Train an untrained network, of the sweep's own seed, for a few steps at a rising learning rate."""
     not_averaged = train.model_copy(update={"ema_decay": 0.0})  # the sweep has no use for averaged weights
-    state = start_training(dataset, model, not_averaged, lr_find.seed, compute)
+    trainer = Trainer(not_averaged, LearningRates(lr_find.start_lr, lr_find.end_lr), compute)
+    state = trainer.start(dataset, model, lr_find.seed)
     state.net.train()
     batches = _endless_batches(data, train.batch_size, lr_find.seed)
 
     def step(lr: float) -> float:
         images, labels = next(batches)
-        return train_step(state, state.net, images, labels, lr, len(labels), train.label_smoothing, compute).item()
+        return trainer.step(state, state.net, images, labels, lr, len(labels)).item()
 
     points = sweep(
         step,

@@ -1,7 +1,5 @@
 """Stage `train`: the one-cycle training; after a kill it continues from its last checkpoint."""
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
@@ -24,12 +22,11 @@ from cifar_resnet.records import changed_since
 from cifar_resnet.tracking import live_training
 from cifar_resnet.training import (
     LearningRates,
+    Trainer,
     TrainingState,
     check_finite,
-    fit,
     make_training_data,
     require_workable,
-    start_training,
 )
 from pipeline.stage import main
 
@@ -46,14 +43,13 @@ def run(
     dataset = load_dataset(layout.DATA / data.dataset)
     training_data = make_training_data(dataset, data, augment)
     require_workable(train, augment, training_data)
-    rates = choose_rates(train)
-    state = start_training(dataset, model, train, train.seed, resolved)
+    trainer = Trainer(train, choose_rates(train), resolved, num_workers(runtime, resolved))
+    state = trainer.start(dataset, model, train.seed)
     checkpoint = Checkpoint(training_key(inputs)[:16])
-    epochs = partial(fit, state, training_data, train, rates, resolved, num_workers(runtime, resolved))
     if resolved.rank > 0:  # only the first process prints and writes
         wait_for_others()
         resume(state, checkpoint, resolved)
-        for _ in epochs(after_step=lambda loss, num_steps: None):
+        for _ in trainer.epochs(state, training_data, after_step=lambda loss, num_steps: None):
             pass
         return
 
@@ -69,9 +65,10 @@ def run(
         checkpoint.remove_old()
         resume(state, checkpoint, resolved)
         wait_for_others()
+        rates = trainer.rates
         print(f"training on {resolved}: learning rate {rates.lr_min:.4g} to {rates.lr_max:.4g}\n", flush=True)
         with live_training(project, inputs, state.history) as live:
-            for metrics in epochs(after_step=after_step):
+            for metrics in trainer.epochs(state, training_data, after_step):
                 save(state, checkpoint, resolved)
                 console.after_epoch(metrics)
                 live.log_epoch(metrics)

@@ -15,7 +15,7 @@ from cifar_resnet.compute import prepare_compute
 from cifar_resnet.console import TrainingConsole, progress
 from cifar_resnet.history import EpochMetrics
 from cifar_resnet.params import Params
-from cifar_resnet.training import TrainingState, start_training
+from cifar_resnet.training import LearningRates, Trainer
 
 NUM_STEPS = 3
 METRICS = EpochMetrics(1, 0.1, 1.5, 0.75, 0.12345, 0.875, "test")
@@ -25,7 +25,8 @@ METRICS = EpochMetrics(1, 0.1, 1.5, 0.75, 0.12345, 0.875, "test")
 def show_an_epoch(tiny_params: Params) -> Callable[[int], None]:
     """A function that shows an epoch of three steps, of which some may be done already; 6 of 8 images are right."""
     compute = prepare_compute(tiny_params.compute)
-    state: TrainingState = start_training(make_digits(0), tiny_params.model, tiny_params.train, 0, compute)
+    trainer = Trainer(tiny_params.train, LearningRates(0.01, 0.1), compute)
+    state = trainer.start(make_digits(0), tiny_params.model, seed=0)
 
     def show(steps_done: int) -> None:
         shown = TrainingConsole(state, num_held_out=16)

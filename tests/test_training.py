@@ -15,16 +15,13 @@ from cifar_resnet.history import EpochMetrics
 from cifar_resnet.params import Params
 from cifar_resnet.training import (
     LearningRates,
+    Trainer,
+    TrainingData,
     TrainingState,
     evaluate_held_out,
-    fit,
     make_training_data,
     require_workable,
-    start_training,
-    train_step,
 )
-
-RATES = LearningRates(lr_min=0.002, lr_max=0.02)
 
 
 @pytest.fixture(scope="module")
@@ -45,28 +42,38 @@ def compute(tiny_params: Params) -> Compute:
 
 
 @pytest.fixture
-def start(tiny_params: Params, digits: Dataset, compute: Compute) -> Callable[..., TrainingState]:
+def trainer(tiny_params: Params, compute: Compute) -> Trainer:
+    return Trainer(tiny_params.train, LearningRates(lr_min=0.002, lr_max=0.02), compute)
+
+
+def changed(trainer: Trainer, **settings: float) -> Trainer:
+    return replace(trainer, settings=trainer.settings.model_copy(update=settings))
+
+
+@pytest.fixture
+def start(tiny_params: Params, digits: Dataset, trainer: Trainer) -> Callable[..., TrainingState]:
     """A function that starts a training, with some settings changed."""
 
     def start(ema_decay: float = 0.0, logit_scale: float = 0.125) -> TrainingState:
-        train = tiny_params.train.model_copy(update={"ema_decay": ema_decay})
         model = tiny_params.model.model_copy(update={"logit_scale": logit_scale})
-        return start_training(digits, model, train, seed=0, compute=compute)
+        return changed(trainer, ema_decay=ema_decay).start(digits, model, seed=0)
 
     return start
 
 
 @pytest.fixture
-def train(tiny_params: Params, digits: Dataset, compute: Compute) -> Callable[..., Iterator[EpochMetrics]]:
+def data(tiny_params: Params, digits: Dataset) -> TrainingData:
+    return make_training_data(digits, tiny_params.data, tiny_params.augment)
+
+
+@pytest.fixture
+def train(trainer: Trainer, data: TrainingData) -> Callable[..., Iterator[EpochMetrics]]:
     """A function that trains a state to its end: two epochs of two steps."""
 
     def train(
-        state: TrainingState,
-        rates: LearningRates = RATES,
-        after_step: Callable[[Tensor, int], None] = lambda loss, num_steps: None,
+        state: TrainingState, after_step: Callable[[Tensor, int], None] = lambda loss, num_steps: None
     ) -> Iterator[EpochMetrics]:
-        data = make_training_data(digits, tiny_params.data, tiny_params.augment)
-        return fit(state, data, tiny_params.train, rates, compute, 0, after_step)
+        return trainer.epochs(state, data, after_step)
 
     return train
 
@@ -81,12 +88,12 @@ def test_two_seeded_steps_give_these_losses(start: Callable, train: Callable) ->
 
 
 def test_the_last_epoch_is_measured_in_full_precision_as_the_model_is_evaluated(
-    start: Callable, digits: Dataset, compute: Compute, tiny_params: Params
+    start: Callable, data: TrainingData, compute: Compute, trainer: Trainer
 ) -> None:
     half = replace(compute, precision=torch.bfloat16)
-    data, state = make_training_data(digits, tiny_params.data, tiny_params.augment), start()
+    state = start()
     measured, exact, rounded = [], [], []
-    for metrics in fit(state, data, tiny_params.train, RATES, half, 0, lambda loss, num_steps: None):
+    for metrics in replace(trainer, compute=half).epochs(state, data, lambda loss, num_steps: None):
         measured.append(metrics.held_out_loss)
         exact.append(evaluate_held_out(state.model, data, compute)[0] / 50)
         rounded.append(evaluate_held_out(state.model, data, half)[0] / 50)
@@ -98,34 +105,32 @@ def images_and_labels(digits: Dataset) -> tuple[Tensor, Tensor]:
     return torch.tensor(digits.train_images[:8]), torch.tensor(digits.train_labels[:8])
 
 
-def test_a_step_is_nesterov_momentum_with_weight_decay(
-    start: Callable, digits: Dataset, compute: Compute, tiny_params: Params
-) -> None:
-    state, settings = start(), tiny_params.train
+def test_a_step_is_nesterov_momentum_with_weight_decay(start: Callable, digits: Dataset, trainer: Trainer) -> None:
+    state, settings = start(), trainer.settings
     bias = state.net.classifier.bias
     expected, velocity = bias.detach().clone(), torch.zeros(10)
     for lr in (0.1, 0.2):
-        train_step(state, state.net, *images_and_labels(digits), lr, 8, label_smoothing=0, compute=compute)
+        trainer.step(state, state.net, *images_and_labels(digits), lr, 8)
         gradient = bias.grad + settings.weight_decay * expected
         velocity = settings.momentum * velocity + gradient
         expected = expected - lr * (gradient + settings.momentum * velocity)
         torch.testing.assert_close(bias.detach(), expected)
 
 
-def test_label_smoothing_gives_every_class_its_share(start: Callable, digits: Dataset, compute: Compute) -> None:
+def test_label_smoothing_gives_every_class_its_share(start: Callable, digits: Dataset, trainer: Trainer) -> None:
     state = start()
     images, labels = images_and_labels(digits)
     log_probabilities = state.net(state.net.normalize(images)).log_softmax(dim=1)
     of_true_class = log_probabilities[range(8), labels].mean().item()
     of_all_classes = log_probabilities.mean().item()
-    loss = train_step(state, state.net, images, labels, 0.1, 8, label_smoothing=0.2, compute=compute)
+    loss = changed(trainer, label_smoothing=0.2).step(state, state.net, images, labels, 0.1, 8)
     assert loss.item() == pytest.approx(-0.8 * of_true_class - 0.2 * of_all_classes)
 
 
-def test_the_model_is_the_moving_average_of_the_weights(start: Callable, digits: Dataset, compute: Compute) -> None:
+def test_the_model_is_the_moving_average_of_the_weights(start: Callable, digits: Dataset, trainer: Trainer) -> None:
     state, weights = start(ema_decay=0.9), []
     for _ in range(3):
-        train_step(state, state.net, *images_and_labels(digits), 0.1, 8, label_smoothing=0, compute=compute)
+        trainer.step(state, state.net, *images_and_labels(digits), 0.1, 8)
         weights.append({name: value.clone() for name, value in state.net.state_dict().items()})
     first, second, third = weights
     for name, value in state.model.state_dict().items():
@@ -140,19 +145,18 @@ def test_without_averaging_the_model_is_the_network_itself(start: Callable) -> N
 
 
 def test_the_seed_chooses_the_initial_weights(
-    tiny_params: Params, digits: Dataset, compute: Compute, start: Callable
+    tiny_params: Params, digits: Dataset, trainer: Trainer, start: Callable
 ) -> None:
-    other = start_training(digits, tiny_params.model, tiny_params.train, seed=1, compute=compute)
+    other = trainer.start(digits, tiny_params.model, seed=1)
     first, again = start(), start()
     assert torch.equal(first.net.classifier.weight, again.net.classifier.weight)
     assert not torch.equal(first.net.classifier.weight, other.net.classifier.weight)
 
 
 def test_held_out_figures_are_a_true_mean_over_all_images(
-    tiny_params: Params, digits: Dataset, compute: Compute, start: Callable
+    data: TrainingData, digits: Dataset, compute: Compute, start: Callable
 ) -> None:
     net = start().net.eval()
-    data = make_training_data(digits, tiny_params.data, tiny_params.augment)
     loss_sum, num_correct = evaluate_held_out(net, data, compute)
     log_probabilities = net(net.normalize(torch.tensor(digits.test_images))).log_softmax(dim=1)
     labels = torch.tensor(digits.test_labels)
@@ -176,9 +180,12 @@ def test_more_than_half_of_the_images_cannot_be_held_out(tiny_params: Params, di
         make_training_data(digits, data, tiny_params.augment)
 
 
-def test_a_training_that_diverges_ends_with_what_to_change(start: Callable, train: Callable) -> None:
+def test_a_training_that_diverges_ends_with_what_to_change(
+    start: Callable, trainer: Trainer, data: TrainingData
+) -> None:
+    diverging = replace(trainer, rates=LearningRates(1e3, 1e12))
     with pytest.raises(UserError) as error:
-        list(train(start(), rates=LearningRates(1e3, 1e12)))
+        list(diverging.epochs(start(), data, lambda loss, num_steps: None))
     assert str(error.value).startswith("training diverged in epoch ")
     assert str(error.value).endswith("; lower train.lr_max, or model.logit_scale if it is above 0.125")
 
@@ -214,13 +221,14 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
     ("section", "name", "possible", "useless", "allowed"),
     [
         ("augment", "cutout", 31, 32, "images of 32 px: 0 to 31"),
+        ("train", "batch_size", 256, 257, "there are 256 training images"),
+        ("train", "batch_size", 86, 85, "with 256 training images the last batch would have one"),
         ("train", "ema_decay", 0.56, 0.9999, "after 4 steps, 100% of the averaged weights .* 0 .* to 0.5623"),
     ],
 )
 def test_what_leaves_nothing_to_learn_is_refused_with_what_is_allowed(
-    section: str, name: str, possible: float, useless: float, allowed: str, digits: Dataset, tiny_params: Params
+    section: str, name: str, possible: float, useless: float, allowed: str, data: TrainingData, tiny_params: Params
 ) -> None:
-    data = make_training_data(digits, tiny_params.data, tiny_params.augment)
     sections = {"train": tiny_params.train, "augment": tiny_params.augment}
     changed = {value: sections[section].model_copy(update={name: value}) for value in (possible, useless)}
     require_workable(data=data, **sections | {section: changed[possible]})

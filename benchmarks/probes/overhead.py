@@ -18,7 +18,7 @@ from cifar_resnet.data import load_dataset
 from cifar_resnet.params import load_params
 from cifar_resnet.project import read_project
 from cifar_resnet.tracking import live_training
-from cifar_resnet.training import LearningRates, evaluate_held_out, fit, make_training_data, start_training, train_step
+from cifar_resnet.training import LearningRates, Trainer, evaluate_held_out, make_training_data
 
 REPEATS = 3
 
@@ -29,7 +29,8 @@ def main() -> None:
     compute = prepare_compute(params.compute)
     dataset = load_dataset(layout.DATA / params.data.dataset)
     data = make_training_data(dataset, params.data, params.augment)
-    state, bare = (start_training(dataset, params.model, params.train, 0, compute) for _ in range(2))
+    trainer = Trainer(params.train, LearningRates(0.01, 0.1), compute)
+    state, bare = (trainer.start(dataset, params.model, 0) for _ in range(2))
     size = params.train.batch_size
     images, labels = torch.tensor(data.images[:size]), torch.tensor(data.labels[:size])
     console = TrainingConsole(state, len(data.held_out_labels))
@@ -41,12 +42,12 @@ def main() -> None:
         console.after_step(loss, num_steps)
         in_loop = time.process_time()
         bare.net.train()
-        train_step(bare, bare.net, images, labels, 0.01, size, params.train.label_smoothing, compute)
+        trainer.step(bare, bare.net, images, labels, 0.01, size)
         alone = time.process_time()
         pairs.append((in_loop - started, alone - in_loop))
         started = time.process_time()
 
-    for _ in fit(state, data, params.train, LearningRates(0.01, 0.1), compute, 0, after_step):
+    for _ in trainer.epochs(state, data, after_step):
         started = time.process_time()
 
     checkpoint = Checkpoint("benchmark")

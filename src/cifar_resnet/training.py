@@ -107,12 +107,21 @@ def require_workable(train: TrainParams, augment: AugmentParams, data: TrainingD
     """Refuse settings that are possible each for itself, and useless with these images.
 
     Raises:
-        UserError: nothing is left of an image, or the averaged weights would stay those of the untrained network.
+        UserError: nothing is left of an image, a batch is too large, BatchNorm would see a single image, or the
+            averaged weights would stay those of the untrained network.
     """
+    num_images = len(data.labels)
+    if num_images < train.batch_size:
+        raise UserError(f"train.batch_size is {train.batch_size}; there are {num_images} training images")
+    if num_images % train.batch_size == 1:
+        raise UserError(
+            f"train.batch_size is {train.batch_size}; with {num_images:,} training images the last batch would have "
+            "one, and BatchNorm needs two: choose another"
+        )
     most_px = data.images.shape[1] - 1
     if augment.cutout > most_px:
         raise UserError(f"augment.cutout is {augment.cutout}; allowed for images of {most_px + 1} px: 0 to {most_px}")
-    steps = train.epochs * -(-len(data.labels) // train.batch_size)
+    steps = train.epochs * -(-num_images // train.batch_size)
     if (share := train.ema_decay**steps) > 0.1:
         raise UserError(
             f"train.ema_decay is {train.ema_decay}; after {steps} steps, {share:.0%} of the averaged weights would be "
@@ -120,81 +129,87 @@ def require_workable(train: TrainParams, augment: AugmentParams, data: TrainingD
         )
 
 
-def start_training(
-    dataset: Dataset, model: ModelParams, train: TrainParams, seed: int, compute: Compute
-) -> TrainingState:
-    """An untrained network, whose initial weights follow from the seed, with its optimizer."""
-    torch.manual_seed(seed)
-    net = compute.place(make_network(model, len(dataset.classes), dataset.mean, dataset.std))
-    optimizer = SGD(net.parameters(), lr=0.0, momentum=train.momentum, weight_decay=train.weight_decay, nesterov=True)
-    average = None
-    if train.ema_decay:
-        average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(train.ema_decay), use_buffers=True)
-    totals = torch.zeros(3, dtype=torch.float64, device=compute.device)
-    return TrainingState(net, optimizer, average, totals)
+@dataclass(frozen=True)
+class Trainer:
+    """How a network learns: the settings, the learning rates of the cycle, and what it is computed on."""
 
+    settings: TrainParams
+    rates: LearningRates
+    compute: Compute
+    num_workers: int = 0  # processes that prepare batches
 
-def train_step(
-    state: TrainingState, forward: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, lr: float,
-    batch_size: int, label_smoothing: float, compute: Compute,
-) -> Tensor:  # fmt: skip
-    """Learn from this process's share of a batch, uint8 (N, 32, 32, 3) and int64 (N,).
-
-    Returns the loss, a mean over `batch_size` images if N is that, still on the device.
-    """
-    images = images.to(compute.device, non_blocking=True)
-    labels = labels.to(compute.device, non_blocking=True)
-    for group in state.optimizer.param_groups:
-        group["lr"] = lr
-
-    with compute.autocast():
-        logits = forward(state.net.normalize(images))
-    loss_sum = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing, reduction="sum")
-    loss = loss_sum * (compute.num_processes / batch_size)  # gradients are averaged over the processes
-    state.optimizer.zero_grad()
-    loss.backward()
-    state.optimizer.step()
-    if state.average:
-        state.average.update_parameters(state.net)
-
-    num_correct = (logits.argmax(dim=1) == labels).sum()
-    sums = torch.stack([loss_sum.detach(), num_correct, torch.full_like(num_correct, len(labels))])
-    state.totals += sum_over_processes(sums)  # alike in every process, so that one checkpoint serves all
-    return loss.detach()
-
-
-def fit(
-    state: TrainingState, data: TrainingData, train: TrainParams, rates: LearningRates, compute: Compute,
-    num_workers: int, after_step: Callable[[Tensor, int], None],
-) -> Iterator[EpochMetrics]:  # fmt: skip
-    """Train from where `state` stands to the last epoch; yields after each epoch.
-
-    `after_step` gets the loss of each step and the number of steps in the epoch.
-
-    Raises:
-        UserError: the loss is no longer finite.
-    """
-    net = share_gradients(state.net, compute.device) if compute.num_processes > 1 else state.net
-    forward = compute.faster(net)
-    while state.epoch < train.epochs:
-        state.net.train()
-        batches = EpochBatches(
-            data.images, data.labels, data.augment, train.batch_size, train.seed, state.epoch,
-            compute.rank, compute.num_processes,
+    def start(self, dataset: Dataset, model: ModelParams, seed: int) -> TrainingState:
+        """An untrained network, whose initial weights follow from the seed, with its optimizer."""
+        torch.manual_seed(seed)
+        net = self.compute.place(make_network(model, len(dataset.classes), dataset.mean, dataset.std))
+        optimizer = SGD(
+            net.parameters(), lr=0.0, momentum=self.settings.momentum, weight_decay=self.settings.weight_decay,
+            nesterov=True,
         )  # fmt: skip
-        lr = 0.0
-        for images, labels in batches.load(state.step, num_workers, pin_memory=compute.device.type == "cuda"):
-            lr = one_cycle(
-                state.epoch + state.step / len(batches),
-                epochs=train.epochs, peak_epoch=train.peak_epoch, lr_min=rates.lr_min, lr_max=rates.lr_max,
+        average = None
+        if self.settings.ema_decay:
+            average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(self.settings.ema_decay), use_buffers=True)
+        totals = torch.zeros(3, dtype=torch.float64, device=self.compute.device)
+        return TrainingState(net, optimizer, average, totals)
+
+    def step(
+        self, state: TrainingState, forward: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, lr: float,
+        batch_size: int,
+    ) -> Tensor:  # fmt: skip
+        """Learn from this process's share of a batch, uint8 (N, H, W, 3) and int64 (N,).
+
+        Returns the loss, a mean over `batch_size` images if N is that, still on the device.
+        """
+        images = images.to(self.compute.device, non_blocking=True)
+        labels = labels.to(self.compute.device, non_blocking=True)
+        for group in state.optimizer.param_groups:
+            group["lr"] = lr
+
+        with self.compute.autocast():
+            logits = forward(state.net.normalize(images))
+        smoothing = self.settings.label_smoothing
+        loss_sum = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing, reduction="sum")
+        loss = loss_sum * (self.compute.num_processes / batch_size)  # gradients are averaged over the processes
+        state.optimizer.zero_grad()
+        loss.backward()
+        state.optimizer.step()
+        if state.average:
+            state.average.update_parameters(state.net)
+
+        num_correct = (logits.argmax(dim=1) == labels).sum()
+        sums = torch.stack([loss_sum.detach(), num_correct, torch.full_like(num_correct, len(labels))])
+        state.totals += sum_over_processes(sums)  # alike in every process, so that one checkpoint serves all
+        return loss.detach()
+
+    def epochs(
+        self, state: TrainingState, data: TrainingData, after_step: Callable[[Tensor, int], None]
+    ) -> Iterator[EpochMetrics]:
+        """Train from where `state` stands to the last epoch; yields after each epoch.
+
+        `after_step` gets the loss of each step and the number of steps in the epoch.
+
+        Raises:
+            UserError: the loss is no longer finite.
+        """
+        train, compute = self.settings, self.compute
+        net = share_gradients(state.net, compute.device) if compute.num_processes > 1 else state.net
+        forward = compute.faster(net)
+        while state.epoch < train.epochs:
+            state.net.train()
+            batches = EpochBatches(
+                data.images, data.labels, data.augment, train.batch_size, train.seed, state.epoch,
+                compute.rank, compute.num_processes,
             )  # fmt: skip
-            batch_size = batches.size(state.step)
-            loss = train_step(state, forward, images, labels, lr, batch_size, train.label_smoothing, compute)
-            state.step += 1
-            after_step(loss, len(batches))
-        # The last epoch is measured in full precision, as stage `evaluate` measures: one model has one accuracy.
-        is_last = state.epoch + 1 == train.epochs
-        yield _finish_epoch(state, data, lr, replace(compute, precision=torch.float32) if is_last else compute)
+            lr = 0.0
+            for images, labels in batches.load(state.step, self.num_workers, pin_memory=compute.device.type == "cuda"):
+                progress = state.epoch + state.step / len(batches)
+                lr = one_cycle(progress, epochs=train.epochs, peak_epoch=train.peak_epoch, **vars(self.rates))
+                loss = self.step(state, forward, images, labels, lr, batches.size(state.step))
+                state.step += 1
+                after_step(loss, len(batches))
+            # The last epoch is measured in full precision, as stage `evaluate` measures: one model has one accuracy.
+            is_last = state.epoch + 1 == train.epochs
+            yield _finish_epoch(state, data, lr, replace(compute, precision=torch.float32) if is_last else compute)
 
 
 def _finish_epoch(state: TrainingState, data: TrainingData, lr: float, compute: Compute) -> EpochMetrics:
