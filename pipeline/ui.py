@@ -6,8 +6,9 @@ import sys
 from contextlib import closing
 
 from cifar_resnet.errors import UserError
+from cifar_resnet.masking import masked
 from cifar_resnet.params import RuntimeParams
-from cifar_resnet.store_location import masked, tracking_uri
+from cifar_resnet.store_location import tracking_uri
 from pipeline.stage import main
 
 

@@ -6,8 +6,10 @@ import re
 import socket
 import tarfile
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -19,10 +21,11 @@ from cifar_resnet.data import load_dataset
 from cifar_resnet.datasets.cifar10 import PUBLISHED_MD5, decode
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import Params
-from cifar_resnet.sources import SourceError, fetch_files, read_files
+from cifar_resnet.sources import SLOW_RATE, SourceError, fetch_files, read_files
 from pipeline import download
 
 FOLDER = "cifar-10-batches-py"
+DOWNLOAD = Path("data/cifar10.downloads/cifar-10-python.tar.gz")
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(256, size=(6, 4, 32, 32, 3), dtype=np.uint8)  # six batches, the last one for the test
@@ -89,6 +92,23 @@ def _folder(parent: Path, files: Mapping[str, bytes] = FILES) -> Path:
     return folder
 
 
+def fetch(*sources: str) -> dict[str, bytes]:
+    return fetch_files("cifar10", {"cifar10": sources}, CHECKSUMS)
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CIFAR10_SOURCE", raising=False)
+    return tmp_path
+
+
+def _begun(content: bytes) -> None:
+    """As an earlier, interrupted download leaves it."""
+    DOWNLOAD.parent.mkdir(parents=True)
+    DOWNLOAD.write_bytes(content)
+
+
 @pytest.fixture
 def archive(tmp_path: Path) -> bytes:
     return _tar(tmp_path / "served.tar.gz").read_bytes()
@@ -98,15 +118,18 @@ def archive(tmp_path: Path) -> bytes:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `content`; closes the connection after `limit` bytes of it; continues downloads if `ranges`."""
+    """Serves `content`, and `files` below /; stops after `limit` bytes; continues downloads if `ranges`."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}/cifar-10-python.tar.gz"
         self.content = b""
+        self.files: Mapping[str, bytes] = {}
+        self.trickle_seconds = 0.0  # between two bytes
         self.limit: int | None = None
         self.ranges = True
         self.asked: list[str | None] = []  # the Range header of each request
+        self.authorization: str | None = None
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -116,8 +139,11 @@ class Handler(BaseHTTPRequestHandler):
         asked = self.headers["Range"]
         self.server.asked.append(asked)
         start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.server.ranges else 0
-        content = self.server.content[start:]
-        if self.path != "/cifar-10-python.tar.gz":
+        self.server.authorization = self.headers["Authorization"]
+        served = {"cifar-10-python.tar.gz": self.server.content, **self.server.files}
+        name = self.path.partition("?")[0].removeprefix("/")
+        content = served.get(name, b"")[start:]
+        if name not in served:
             self.send_error(404)
         elif not content:
             self.send_error(416)
@@ -125,21 +151,44 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(206 if start else 200)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content[: self.server.limit])
+            if self.server.trickle_seconds:
+                self._trickle(content)
+            else:
+                self.wfile.write(content[: self.server.limit])
+
+    def _trickle(self, content: bytes) -> None:
+        with suppress(OSError):  # the client has gone
+            for byte in content:
+                self.wfile.write(bytes([byte]))
+                time.sleep(self.server.trickle_seconds)
 
     def log_message(self, *args: object) -> None:
         pass
 
 
-@pytest.fixture
-def server(archive: bytes) -> Iterator[Server]:
+@contextmanager
+def _served(content: bytes) -> Iterator[Server]:
     with Server() as server:
-        server.content = archive
+        server.content = content
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server(archive: bytes) -> Iterator[Server]:
+    with _served(archive) as server:
+        yield server
+
+
+@pytest.fixture
+def slow_server(archive: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(sources, "WINDOW_SECONDS", 0.2)
+    with _served(archive) as server:
+        server.trickle_seconds = 0.002
+        yield server
 
 
 def _unused_port() -> int:
@@ -168,10 +217,9 @@ def _unused_port() -> int:
 )
 def test_every_kind_of_source_gives_the_bytes_that_a_download_gives(make: Callable, server: Server, tmp_path: Path):
     (tmp_path / "source").mkdir()
-    partial = tmp_path / "partial"
-    assert fetch_files("cifar10", [server.url], CHECKSUMS, partial) == FILES
-    assert fetch_files("cifar10", [str(make(tmp_path / "source"))], CHECKSUMS, partial) == FILES
-    assert partial.read_bytes() == server.content
+    assert fetch(server.url) == FILES
+    assert fetch(str(make(tmp_path / "source"))) == FILES
+    assert DOWNLOAD.read_bytes() == server.content
 
 
 def test_images_labels_and_classes_are_those_of_the_batches_in_order():
@@ -186,50 +234,88 @@ def test_images_labels_and_classes_are_those_of_the_batches_in_order():
 # --- Interrupted downloads -------------------------------------------------------------------------------------------
 
 
-def test_a_dropped_connection_is_taken_up_where_it_broke(server: Server, tmp_path: Path):
+def test_a_dropped_connection_is_taken_up_where_it_broke(server: Server):
     server.limit = len(server.content) // 2
-    fetch_files("cifar10", [server.url], CHECKSUMS, tmp_path / "partial")
+    fetch(server.url)
     assert server.asked[:2] == [None, f"bytes={server.limit}-"]
 
 
-def test_an_earlier_interrupted_download_is_resumed(server: Server, tmp_path: Path):
-    (tmp_path / "partial").write_bytes(server.content[:5000])
-    fetch_files("cifar10", [server.url], CHECKSUMS, tmp_path / "partial")
+def test_an_earlier_interrupted_download_is_resumed(server: Server):
+    _begun(server.content[:5000])
+    fetch(server.url)
     assert server.asked == ["bytes=5000-"]
 
 
-def test_a_whole_archive_from_an_earlier_call_needs_no_network(server: Server, tmp_path: Path):
-    (tmp_path / "partial").write_bytes(server.content)
-    fetch_files("cifar10", [server.url], CHECKSUMS, tmp_path / "partial")
+def test_a_whole_archive_from_an_earlier_call_needs_no_network(server: Server):
+    _begun(server.content)
+    fetch(server.url)
     assert server.asked == []
 
 
-def test_a_server_that_cannot_resume_is_asked_for_the_whole_file(server: Server, tmp_path: Path):
+def test_a_server_that_cannot_resume_is_asked_for_the_whole_file(server: Server):
     server.ranges = False
-    (tmp_path / "partial").write_bytes(b"x" * 5000)
-    fetch_files("cifar10", [server.url], CHECKSUMS, tmp_path / "partial")
+    _begun(b"x" * 5000)
+    fetch(server.url)
     assert server.asked == ["bytes=5000-"]
 
 
-def test_a_download_begun_from_another_archive_starts_again(server: Server, tmp_path: Path):
-    (tmp_path / "partial").write_bytes(b"x" * 5000)
-    fetch_files("cifar10", [server.url], CHECKSUMS, tmp_path / "partial")
+def test_a_download_begun_from_another_archive_starts_again(server: Server):
+    _begun(b"x" * 5000)
+    fetch(server.url)
     assert server.asked == ["bytes=5000-", None]
 
 
-def test_what_arrived_before_a_server_failed_for_good_is_kept_to_be_resumed(server: Server, tmp_path: Path, capsys):
+def test_what_arrived_before_a_server_failed_for_good_is_kept_to_be_resumed(server: Server, capsys):
     server.limit, server.ranges = 5000, False
     with pytest.raises(UserError):
-        fetch_files("cifar10", [server.url], CHECKSUMS, tmp_path / "partial")
+        fetch(server.url)
     assert "the connection closed after 5,000 of" in capsys.readouterr().err
-    assert (tmp_path / "partial").read_bytes() == server.content[:5000]
+    assert DOWNLOAD.read_bytes() == server.content[:5000]
 
 
-def test_a_log_shows_the_progress_of_a_download_in_plain_lines(server: Server, tmp_path: Path, capsys):
-    server.content = _tar(tmp_path / "a.tar", {"readme.html": bytes(40_000_000)} | FILES, mode="").read_bytes()
-    fetch_files("cifar10", [server.url], CHECKSUMS, tmp_path / "partial")
-    log = capsys.readouterr().err
-    assert re.fullmatch(rf"downloading {server.url}\n(downloaded \d\d of 40 MB\n){{2}}", log)
+def test_a_log_shows_size_rate_and_time_left(slow_server: Server, monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.setattr(sources, "DEAD_RATE", 0)
+    slow_server.content = slow_server.content[:300]
+    with pytest.raises(UserError):
+        fetch(slow_server.url)
+    begun, *lines, _ = capsys.readouterr().err.splitlines()
+    assert begun == f"downloading {slow_server.url}"
+    assert lines
+    assert all(re.fullmatch(r"downloaded 0 of 0 MB, \d+ kB/s, \d\d:\d\d left", line) for line in lines)
+
+
+def test_a_source_that_trickles_is_left_for_the_next_which_goes_on_with_what_came(
+    slow_server: Server, server: Server, capsys
+):
+    assert fetch(slow_server.url, server.url) == FILES
+    assert re.fullmatch(r"bytes=[1-9]\d*-", str(server.asked[0]))
+    assert re.search(
+        rf"{slow_server.url}: it is slow, 0\.\d kB/s over 0 s; what came is kept; trying {server.url}\n",
+        capsys.readouterr().err,
+    )
+
+
+def test_the_last_source_may_be_slow_but_not_dead(slow_server: Server, capsys):
+    assert sources.DEAD_RATE < SLOW_RATE
+    with pytest.raises(UserError, match="1 tried"):
+        fetch(slow_server.url)
+    assert "what came is kept; no source is left" in capsys.readouterr().err
+    assert slow_server.content.startswith(DOWNLOAD.read_bytes())
+
+
+def test_a_url_with_a_slash_at_its_end_is_a_folder_whose_files_are_fetched_one_by_one(server: Server, capsys):
+    server.files = dict(FILES)
+    folder = server.url.rpartition("/")[0] + "/"
+    assert fetch(folder) == FILES
+    server.asked.clear()
+    (DOWNLOAD.parent / "test_batch").write_bytes(FILES["test_batch"][:100])
+    assert fetch(folder) == FILES
+    assert server.asked == ["bytes=100-"]
+    server.files = {**FILES, "test_batch": FILES["data_batch_1"]}
+    (DOWNLOAD.parent / "test_batch").unlink()
+    with pytest.raises(UserError):
+        fetch(folder)
+    assert "test_batch is damaged or altered" in capsys.readouterr().err
 
 
 # --- Bad sources -----------------------------------------------------------------------------------------------------
@@ -241,22 +327,27 @@ def test_a_bad_source_names_itself_the_reason_and_the_next_one(server: Server, t
         f"http://127.0.0.1:{_unused_port()}/a.tar.gz": "[Errno 111] Connection refused",
         server.url + ".bz2": "HTTP Error 404: Not Found",
         "s3://bucket/cifar": "unknown url type: s3",
+        "/dev/zero": "it is neither a file nor a folder",
+        "~nouser/x": "Could not determine home directory.",
+        "file://[::1/x": "Invalid IPv6 URL",
+        "http://[::1/x": "Invalid IPv6 URL",
+        "FILE:///dev/zero": "it is neither a file nor a folder",
         __file__: "it is neither a folder nor a whole tar or zip archive",
         str(_folder(tmp_path, {name: FILES[name] for name in NAMES[1:]})): "it lacks batches.meta, data_batch_1",
     }
-    fetch_files("cifar10", [*bad, server.url], CHECKSUMS, tmp_path / "partial")
+    fetch(*bad, server.url)
     lines = capsys.readouterr().err.splitlines()
     for (source, reason), following in zip(bad.items(), [*list(bad)[1:], server.url], strict=True):
         assert f"{source}: {reason}; trying {following}" in lines
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
-def test_a_truncated_archive_is_refused_and_not_kept(share: float, server: Server, tmp_path: Path, capsys):
+def test_a_truncated_archive_is_refused_and_not_kept(share: float, server: Server, capsys):
     server.content = server.content[: int(share * len(server.content))] or b"\n"
     with pytest.raises(UserError):
-        fetch_files("cifar10", [server.url], CHECKSUMS, tmp_path / "partial")
+        fetch(server.url)
     assert f"{server.url}: it " in capsys.readouterr().err
-    assert not (tmp_path / "partial").exists()
+    assert not DOWNLOAD.exists()
 
 
 def test_a_flipped_bit_is_refused_with_the_name_of_its_file(tmp_path: Path):
@@ -290,35 +381,64 @@ def test_an_archive_with_an_unsafe_member_is_refused_by_the_members_name(
     member: tarfile.TarInfo, server: Server, tmp_path: Path, capsys
 ):
     server.content = _tar(tmp_path / "a.tar.gz", first=member).read_bytes()
-    before = sorted(tmp_path.rglob("*"))
+    before = {*tmp_path.rglob("*"), *(tmp_path / folder for folder in DOWNLOAD.parents)}
     with pytest.raises(UserError):
-        fetch_files("cifar10", [server.url], CHECKSUMS, tmp_path / "partial")
+        fetch(server.url)
     assert f"{server.url}: refused: its member {member.name} " in capsys.readouterr().err
-    assert sorted(tmp_path.rglob("*")) == before
+    assert {*tmp_path.rglob("*"), tmp_path} == before
 
 
 @pytest.mark.parametrize("make", [_tar, _zip, _unpacked])
 def test_a_file_that_unpacks_to_more_than_any_published_one_is_not_read_whole(
     make: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 10_000)
-    with pytest.raises(SourceError, match=r"^refused: its data_batch_1 has more than 0 MB$"):
+    monkeypatch.setattr(sources, "MAX_BYTES", 10_000)
+    with pytest.raises(SourceError, match=r"^refused: it has more than 0 MB$"):
         read_files(make(tmp_path / "source"), CHECKSUMS)
 
 
 def test_a_server_that_sends_without_end_is_left(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):
-    monkeypatch.setattr(sources, "MAX_DOWNLOAD_BYTES", 1_000)
+    monkeypatch.setattr(sources, "MAX_BYTES", 1_000)
     with pytest.raises(UserError):
-        fetch_files("cifar10", [server.url], CHECKSUMS, tmp_path / "download")
+        fetch(server.url)
     assert f"{server.url}: refused: it sends more than 0 MB" in capsys.readouterr().err
-    assert not (tmp_path / "download").exists()
+    assert not DOWNLOAD.exists()
 
 
 def test_a_zip_with_a_path_escaping_member_is_refused(tmp_path: Path):
     with pytest.raises(SourceError, match=r"its member \.\./escaped lies outside"):
         read_files(_zip(tmp_path / "a.zip", first="../escaped"), CHECKSUMS)
+
+
+def test_a_skipped_member_that_unpacks_to_too_much_is_refused(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    monkeypatch.setattr(sources, "MAX_BYTES", 1_000_000)
+    bomb = tmp_path / "bomb.tar.gz"
+    _tar(bomb, {"readme.html": bytes(2_000_000)} | FILES)
+    assert bomb.stat().st_size < 500_000
+    assert fetch(str(bomb), server.url) == FILES
+    assert f"{bomb}: refused: it has more than 1 MB; trying" in capsys.readouterr().err
+
+
+def test_a_folder_with_a_pipe_among_its_files_is_refused(tmp_path: Path):
+    folder = _folder(tmp_path, {name: FILES[name] for name in NAMES})
+    os.mkfifo(folder / "batches.meta")
+    with pytest.raises(SourceError, match=r"its batches\.meta is no file"):
+        read_files(folder, CHECKSUMS)
+
+
+def test_user_and_password_reach_the_server_and_nothing_else(server: Server, monkeypatch: pytest.MonkeyPatch, capsys):
+    secret = server.url.replace("//", "//user:p%40ss@")
+    monkeypatch.setenv("CIFAR10_SOURCE", f"{secret}.missing?token=abcdef")
+    fetch(secret)
+    assert server.authorization == "Basic dXNlcjpwQHNz"  # user:p@ss
+    shown = capsys.readouterr().err
+    assert f"downloading {server.url.replace('//', '//user:***@')}\n" in shown
+    assert "?token=***" in shown
+    assert not re.search("p%40ss|p@ss|abcdef", shown)
 
 
 class Malicious:
@@ -360,13 +480,6 @@ def run(params: Params) -> Callable[..., None]:
     return run
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("CIFAR10_SOURCE", raising=False)
-    return tmp_path
-
-
 def test_the_stage_writes_digits_without_any_source(run: Callable, project: Path, capsys):
     run("digits")
     assert load_dataset(project / "data" / "digits").name == "digits"
@@ -388,7 +501,6 @@ def test_the_environment_names_the_first_source_and_failure_says_what_to_do_offl
     assert not (project / "data").exists()
 
 
-@pytest.mark.usefixtures("project")
 def test_without_any_source_the_message_is_the_same(run: Callable):
     with pytest.raises(UserError, match=r"0 tried.*CIFAR10_SOURCE="):
         run("cifar10")

@@ -25,8 +25,8 @@ OBSERVERS = (
     "pipeline/__init__.py",
     "pipeline/stage.py",
     *(f"src/cifar_resnet/{name}.py" for name in ("__init__", "console", "dvc_files", "errors", "files", "git",
-                                                 "identity", "layout", "locks", "networks/__init__", "params",
-                                                 "project", "records", "store_location", "surroundings")),
+                                                 "identity", "layout", "locks", "masking", "networks/__init__",
+                                                 "params", "project", "records", "store_location", "surroundings")),
     "src/cifar_resnet/plots/__init__.py",
     "src/cifar_resnet/tracking/",
 )  # fmt: skip

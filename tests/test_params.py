@@ -150,7 +150,8 @@ BOMB = "".join(f"a{level}: &a{level} [*a{level - 1}, *a{level - 1}]\n" for level
 )
 def test_what_is_no_settings_at_all_is_refused_in_short_lines(tmp_path: Path, text: str) -> None:
     (tmp_path / "params.yaml").write_text(text)
-    assert all(len(line) < 300 for line in refusal(tmp_path / "params.yaml").splitlines())
+    lines = refusal(tmp_path / "params.yaml").replace(str(tmp_path), "").splitlines()
+    assert all(len(line) < 300 for line in lines)
 
 
 @pytest.mark.parametrize("name", ["x" * 600, "a\nb", " a", "\x00", "\ud800", "..", "Köln 2/3", "a'b", "%s", "ü" * 400])

@@ -14,7 +14,8 @@ from mlflow import MlflowClient
 from mlflow.cli import gc
 
 from cifar_resnet.errors import UserError
-from cifar_resnet.store_location import follow_move, masked, tracking_uri
+from cifar_resnet.masking import masked
+from cifar_resnet.store_location import follow_move, tracking_uri
 from cifar_resnet.tracking.store import Store, open_store, store_errors
 from pipeline.stage import main
 

@@ -6,13 +6,13 @@ Artifacts are kept beside an SQLite database, in `mlruns/` with another database
 """
 
 import os
-import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from cifar_resnet.errors import UserError
 from cifar_resnet.layout import project_root
+from cifar_resnet.masking import masked
 
 SQLITE = "sqlite:///"
 DATABASES = ("postgresql", "mysql", "mssql")  # followed by :// or by +driver://
@@ -47,12 +47,6 @@ def tracking_uri() -> str:
     if {"%", "?"} & set(str(path)):  # SQLAlchemy would read them as parts of a URL
         raise UserError(f"MLflow cannot keep a database at {path}: a % or ? in the path; rename that folder")
     return f"{SQLITE}{path}"
-
-
-def masked(text: str) -> str:
-    """An address, or a text with some, without the passwords, tokens and keys in it."""
-    text = re.sub(r"//([^\s/@:]*):\S*@", r"//\1:***@", text)
-    return re.sub(r"(?i)(\w*(?:pass|pwd|token|key|secret|sig|auth|cred)\w*=)[^\s&;]*", r"\1***", text)
 
 
 def follow_move() -> str | None:

@@ -27,9 +27,10 @@ from cifar_resnet.dvc_files import Stage
 from cifar_resnet.errors import UserError
 from cifar_resnet.git import git
 from cifar_resnet.layout import CHECKPOINTS, project_root
+from cifar_resnet.masking import masked
 from cifar_resnet.params import ComputeParams
 from cifar_resnet.project import Project
-from cifar_resnet.store_location import SQLITE, masked, tracking_uri
+from cifar_resnet.store_location import SQLITE, tracking_uri
 
 NEEDED_GB = 2  # CIFAR-10's archive, arrays and DVC's copy of them, four checkpoints, the model, an MLflow run: 1.2 GB
 PORTS = {"http": 80, "https": 443, "mysql": 3306, "mssql": 1433, "postgresql": 5432}

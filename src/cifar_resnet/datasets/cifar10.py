@@ -1,14 +1,12 @@
 """`cifar10`: 60,000 photos of 32x32 px in 10 classes, of which 10,000 are the test set (Krizhevsky 2009)."""
 
 import io
-import os
 import pickle
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from cifar_resnet import layout
 from cifar_resnet.data import Channels, Dataset, Images, Labels
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import DataParams
@@ -36,14 +34,12 @@ STD: Channels = (0.24703223, 0.24348513, 0.26158784)
 
 
 def make(data: DataParams) -> Dataset:
-    """CIFAR-10 from the first source that has it; the environment variable CIFAR10_SOURCE goes first.
+    """CIFAR-10 from the first source that has it.
 
     Raises:
         UserError: no source has it.
     """
-    sources = [os.environ.get("CIFAR10_SOURCE"), *data.sources.get("cifar10", ())]
-    download = layout.DATA / "cifar10.archive"
-    return decode(fetch_files("cifar10", [source for source in sources if source], PUBLISHED_MD5, download))
+    return decode(fetch_files("cifar10", data.sources, PUBLISHED_MD5))
 
 
 def decode(files: Mapping[str, bytes]) -> Dataset:

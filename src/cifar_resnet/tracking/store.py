@@ -20,7 +20,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from cifar_resnet.errors import UserError
 from cifar_resnet.layout import project_root
 from cifar_resnet.locks import locked
-from cifar_resnet.store_location import ARTIFACT_ROOT, DATABASES, SQLITE, follow_move, masked, tracking_uri
+from cifar_resnet.masking import masked
+from cifar_resnet.store_location import ARTIFACT_ROOT, DATABASES, SQLITE, follow_move, tracking_uri
 
 # It announces every table it makes, and prints a traceback of each error that it also raises.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
