@@ -26,7 +26,9 @@ class Section(BaseModel):
 
 
 class DataParams(Section):
-    dataset: Literal["cifar10", "digits", "folder"] = Field(description="Data set: a file in datasets/.")
+    dataset: Literal["cifar10", "cifar100", "fashion_mnist", "svhn", "digits", "folder"] = Field(
+        description="Data set: a file in datasets/."
+    )
     image_px: int = Field(ge=8, le=512, description="Side in pixels of the square images; others are scaled.")
     validation_images: int = Field(ge=0, description="Images held out of the training set; 0 uses none.")
     split_seed: int = Field(ge=0, lt=2**32, description="Seed of the hold-out, and of a test split made here.")
