@@ -24,10 +24,9 @@ def run(runtime: RuntimeParams) -> None:
         return
     port = free_port()
 
-    from cifar_resnet.tracking.store import open_store, store_errors  # 2 s
+    from cifar_resnet.tracking.run_table import page_of_runs  # 2 s
 
-    with store_errors():
-        experiment_id = open_store(runtime.experiment).experiment_id
+    page = f"http://127.0.0.1:{port}/{page_of_runs(runtime.experiment)}"
     address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     environment = {
         **os.environ,
@@ -35,9 +34,8 @@ def run(runtime: RuntimeParams) -> None:
         # MLflow would also start eight processes, of 230 MB each, for background jobs of which this project has none.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    # From its own start page MLflow leads to an empty view for traces of language models.
-    page = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
-    print(f"MLflow on http://127.0.0.1:{port}/{page} (Ctrl-C ends it)")
+    print(f"MLflow on {page} (Ctrl-C ends it)")
+    print(f"all curves in one picture each: {page}&compareRunsMode=CHART")
     if "MLFLOW_SERVER_ALLOWED_HOSTS" not in os.environ:
         print(
             "It answers to no other name. For a proxy or a forwarded port: MLFLOW_SERVER_ALLOWED_HOSTS=NAME:PORT "

@@ -48,6 +48,7 @@ def test_the_ui_opens_at_the_runs_and_shows_their_pictures(project: Path, monkey
             page = browser.new_page()
             page.set_default_timeout(30_000)
             page.goto(printed[0])
+            expect(page.get_by_text("evaluate/accuracy", exact=True).first).to_be_visible()
             page.get_by_role("link", name=publication.run_name).click()
             page.get_by_role("tab", name="Artifacts").click()
             page.get_by_text("evaluate", exact=True).click()

@@ -1,11 +1,14 @@
 """The run of a training, followed while it lasts."""
 
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from mlflow.entities import Run
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from cifar_resnet.dvc_files import Inputs
 from cifar_resnet.history import EpochMetrics
@@ -30,6 +33,9 @@ from cifar_resnet.tracking.runs import (
 )
 from cifar_resnet.tracking.store import Store, open_store, reason
 
+SYSTEM_SECONDS = 10  # between two samples of CPU, memory, disk and network, each of 15 ms of CPU time
+logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)  # it announces its start and its end
+
 
 @dataclass
 class LiveRun:
@@ -38,6 +44,7 @@ class LiveRun:
     target: tuple[Store, Run] | None = None  # None: there is no run
     logged: set[tuple[str, int]] = field(default_factory=set)  # metric and step
     failed: bool = False
+    monitor: Any = None  # MLflow's, of the machine
 
     def log_epoch(self, epoch: EpochMetrics) -> None:
         """Log an epoch, once: one that the run already has is passed over."""
@@ -60,9 +67,8 @@ class LiveRun:
                 **machine_tags(project.params.compute.device),
                 **process_tags(),
             }
-            fitting = [
-                run for run in earlier if has_settings(run, project.tracked) and (finished or not run.data.metrics)
-            ]
+            alike = [run for run in earlier if has_settings(run, project.tracked)]
+            fitting = [run for run in alike if finished or not logged_values(store, run)]
             if fitting:
                 run = fitting[-1]
                 earlier.remove(run)
@@ -74,6 +80,10 @@ class LiveRun:
             for superseded in earlier:  # this very training does all of theirs again
                 store.client.delete_run(superseded.info.run_id)
             self.target = store, run
+            self.monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
+                run.info.run_id, SYSTEM_SECONDS, resume_logging=True
+            )
+            self.monitor.start()
         for epoch in finished:
             self.log_epoch(epoch)
 
@@ -82,6 +92,8 @@ class LiveRun:
         if self.target:
             store, run = self.target
             with suppress(Exception) if self.failed else self._or_silence():
+                if self.monitor:
+                    self.monitor.finish()
                 store.client.set_terminated(run.info.run_id, status)
 
     @contextmanager

@@ -19,6 +19,7 @@ MODEL = "mlflow.pipeline.model"  # MD5 of the weights
 FIRST_FORM = "state"  # the state's tag before version 1.0, made from the settings in another way
 MODEL_MD5 = "model_md5"  # tag of a logged model
 OF_MODEL = "evaluate/"  # metrics of the finished model
+OF_MACHINE = "system/"  # metrics that MLflow takes of the machine while a training lasts
 MAX_VALUES = 1000  # metrics that MLflow takes in one request
 
 RUNNING, FINISHED, FAILED, KILLED = (
@@ -56,9 +57,9 @@ def log_values(store: Store, run: Run, values: Sequence[Value], model_id: str | 
 
 
 def logged_values(store: Store, run: Run) -> dict[tuple[str, int], list[float]]:
-    """Every metric value that a run has, by name and step."""
+    """Every metric value that a run has, by name and step, but for those of the machine."""
     logged = defaultdict(list)
-    for name in run.data.metrics:
+    for name in (name for name in run.data.metrics if not name.startswith(OF_MACHINE)):
         for metric in store.client.get_metric_history(run.info.run_id, name):
             logged[name, metric.step].append(metric.value)
     return logged

@@ -1,0 +1,60 @@
+"""What this project adds to MLflow's own pages: the columns of the table of runs, and the machine's load."""
+
+import json
+import re
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from finished_pipeline import ALL, epochs, follow
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from cifar_resnet.params import Params
+from cifar_resnet.project import read_project
+from cifar_resnet.tracking import live, publish
+from cifar_resnet.tracking.run_table import COLUMNS, SHARED_VIEW, page_of_runs
+from cifar_resnet.tracking.store import open_store
+
+LOAD = "system/cpu_utilization_percentage"
+
+
+def test_the_page_opens_at_the_newest_runs_with_columns_that_these_have(project: Path, tiny_params: Params) -> None:
+    publication = publish(read_project(), ALL)
+    page = page_of_runs("without-runs")
+    assert page == page_of_runs(tiny_params.runtime.experiment)
+    store = open_store(tiny_params.runtime.experiment)
+    assert page.startswith(f"#/experiments/{store.experiment_id}/runs?")
+    view = json.loads(store.experiment.tags[SHARED_VIEW])
+    assert tuple(view["selectedColumns"]) == COLUMNS
+    data = store.client.get_run(publication.run_id).data
+    for column in COLUMNS:
+        kind, name = re.fullmatch(r"(metrics|params)\.`(.+)`", column).groups()
+        assert name in getattr(data, kind)
+
+
+def test_a_training_has_the_machines_load_which_neither_splits_nor_changes_its_run(
+    project: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr(live, "SYSTEM_SECONDS", 0.01)
+    store = open_store(tiny_params.runtime.experiment)
+    with suppress(KeyboardInterrupt), follow() as first:
+        _wait_for_load(store.client, first.target[1])
+        raise KeyboardInterrupt
+    with follow() as second:  # it was interrupted before its first epoch ended, and starts again
+        for epoch in epochs(2):
+            second.log_epoch(epoch)
+    publish(read_project(), ALL)
+    publish(read_project())
+    (run,) = store.client.search_runs([store.experiment_id])
+    assert run.info.run_id == first.target[1].info.run_id == second.target[1].info.run_id
+    assert {LOAD, "system/system_memory_usage_megabytes", "evaluate/accuracy"} <= run.data.metrics.keys()
+    assert "monitor" not in capsys.readouterr().err
+
+
+def _wait_for_load(client: MlflowClient, run: Run) -> None:
+    deadline = time.monotonic() + 30
+    while LOAD not in client.get_run(run.info.run_id).data.metrics:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
