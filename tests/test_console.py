@@ -12,7 +12,7 @@ from conftest import make_digits
 
 from cifar_resnet import console
 from cifar_resnet.compute import prepare_compute
-from cifar_resnet.console import TrainingConsole, progress
+from cifar_resnet.console import TrainingConsole, meter, progress
 from cifar_resnet.history import EpochMetrics
 from cifar_resnet.params import Params
 from cifar_resnet.training import LearningRates, Trainer
@@ -45,7 +45,7 @@ def test_a_log_file_gets_plain_lines(
     show_an_epoch(steps_done)
     epoch, result, test_set, empty = capsys.readouterr().out.splitlines()
     assert epoch == "EPOCH: 1"
-    assert re.fullmatch(r"Loss=0\.5000 Batch_id=2 Accuracy=75\.00: 3/3 \[00:00, 0\.\d\ds/it\]", result)
+    assert re.fullmatch(r"Loss=0\.5000 Batch_id=2 Accuracy=75\.00: 3/3 \[00:00<00:00, *\d+\.\d\dit/s\]", result)
     assert test_set == "Test set: Average loss: 0.1235, Accuracy: 14/16 (87.50%)"
     assert empty == ""
 
@@ -57,7 +57,14 @@ def test_short_work_leaves_no_line_in_a_log_file_and_long_work_some(
     assert capsys.readouterr().out == ""
     monkeypatch.setattr(console, "LINE_SECONDS", 0)
     assert list(progress("abc", 3, "work")) == ["a", "b", "c"]
-    assert capsys.readouterr().out == "work: 1/3\nwork: 2/3\nwork: 3/3\n"
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all(re.fullmatch(r"work: \d/3 \[00:00<00:00, *\d+\.\d\dit/s\]", line) for line in lines)
+
+
+def test_a_line_of_a_log_has_the_rate_and_the_time_left() -> None:
+    assert meter(13, 98, seconds=90) == "13/98 [01:30<09:48,  6.92s/it]"
+    assert meter(13, 98, seconds=6, first=10) == "13/98 [00:06<02:50,  2.00s/it]"  # of a resumed epoch
 
 
 def test_a_terminal_gets_a_bar_that_grows(

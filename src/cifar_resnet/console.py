@@ -22,12 +22,18 @@ def progress(items: Iterable[Item], total: int, description: str) -> Iterator[It
     if sys.stdout.isatty():
         yield from tqdm(items, total=total, desc=description, file=sys.stdout)
         return
-    printed = time.monotonic()
+    started = printed = time.monotonic()
     for number, item in enumerate(items, start=1):
         yield item
         if time.monotonic() - printed >= LINE_SECONDS:
-            print(f"{description}: {number}/{total}", flush=True)
             printed = time.monotonic()
+            print(f"{description}: {meter(number, total, printed - started)}", flush=True)
+
+
+def meter(number: int, total: int, seconds: float, first: int = 0) -> str:
+    """What a bar shows beside itself: `13/98 [01:30<09:48, 6.92s/it]`; time and rate are those since `first`."""
+    shown = "{n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
+    return str(tqdm.format_meter(number, total, seconds, initial=first, bar_format=shown))
 
 
 class TrainingConsole:
@@ -59,17 +65,18 @@ class TrainingConsole:
         if step == num_steps:
             self._end_bar(loss, num_steps)
         elif self._bar.disable and time.monotonic() - self._printed >= LINE_SECONDS:  # the output is no terminal
-            print(f"{self._describe(loss)}: {step}/{num_steps}", flush=True)
-            self._printed = time.monotonic()
+            self._print_line(loss, num_steps)
 
     def _end_bar(self, loss: Tensor, num_steps: int) -> None:
         self._next_step = -1
         self._bar.close()
         if self._bar.disable:
-            seconds = time.monotonic() - self._started
-            pace = seconds / (num_steps - self._first_step)
-            elapsed = tqdm.format_interval(seconds)
-            print(f"{self._describe(loss)}: {num_steps}/{num_steps} [{elapsed}, {pace:.2f}s/it]", flush=True)
+            self._print_line(loss, num_steps)
+
+    def _print_line(self, loss: Tensor, num_steps: int) -> None:
+        self._printed = time.monotonic()
+        done = meter(self._state.step, num_steps, self._printed - self._started, self._first_step)
+        print(f"{self._describe(loss)}: {done}", flush=True)
 
     def after_epoch(self, metrics: EpochMetrics) -> None:
         """Show how the held-out images fared."""
