@@ -1,6 +1,9 @@
 # Every target first makes sure of .venv: a virtual environment with the exact versions in requirements*.txt.
 # Tools run as modules of its Python, so the folder may be moved; PATH is for `python` in dvc.yaml.
 
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
+
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -14,10 +17,19 @@ TOOLS := .venv/.tools-installed
 
 PEERS := build/peers/.installed
 
+# PyTorch's build for CPUs spares 4 GB of CUDA libraries: `make demo TORCH=cpu`, the first time. Later ones remember it.
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+CPU := .venv/requirements-cpu.txt
+
+# Of what pip prints, the large downloads, so that one sees that it works; errors are on stderr.
+INSTALL = $(PYTHON) -m pip install --progress-bar off $(1) | awk ' \
+	/Downloading .*\([0-9][0-9]+(\.[0-9]+)? MB\)$$/ { sub(".*/", ""); sub("Downloading ", ""); print "  " $$0; fflush() } \
+	/^Installing collected/ { print "  installing " NF - 3 " packages"; fflush() }'
+
 .PHONY: help demo repro check doctor test hooks compare ui bench soak
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
 
 demo: $(RUNTIME) ## all five stages on embedded data: minutes, no network
 	$(PYTHON) -m pipeline.demo
@@ -66,14 +78,24 @@ ui: $(RUNTIME) ## the runs in MLflow, on http://127.0.0.1:5000 or MLFLOW_PORT
 	echo "error: Python 3.11, 3.12 or 3.13 is needed, as python3.11 or python3 on the PATH" >&2; exit 1
 
 $(RUNTIME): requirements.txt | .venv/bin/pip
-	$(PYTHON) -m pip install -r requirements.txt
+ifneq ($(filter-out cpu,$(TORCH)),)
+	@echo "error: TORCH is $(TORCH); allowed: cpu" >&2; exit 1
+endif
+	@echo "Installing packages into .venv: some minutes, once"
+	@if [ "$(TORCH)" = cpu ] || [ -e $(CPU) ]; then \
+		grep -vE '^(cuda|nvidia|triton)' requirements.txt > $(CPU) && \
+		$(call INSTALL,--no-deps --index-url $(TORCH_INDEX) $$(grep -oE '^torch(vision)?==[^ ]+' $(CPU))) && \
+		$(call INSTALL,-r $(CPU)); \
+	else \
+		$(call INSTALL,-r requirements.txt); \
+	fi
 	@touch $@
 
 $(TOOLS): requirements-dev.txt $(RUNTIME)
-	$(PYTHON) -m pip install -r requirements-dev.txt
+	@$(call INSTALL,-r requirements-dev.txt)
 	@touch $@
 
 $(PEERS): benchmarks/requirements.txt $(RUNTIME)
 	rm -rf build/peers
-	$(PYTHON) -m pip install --target build/peers --no-deps -r benchmarks/requirements.txt
+	@$(call INSTALL,--target build/peers --no-deps -r benchmarks/requirements.txt)
 	@touch $@
