@@ -26,7 +26,7 @@ INSTALL = $(PYTHON) -m pip install --progress-bar off $(1) | awk ' \
 	/Downloading .*\([0-9][0-9]+(\.[0-9]+)? MB\)$$/ { sub(".*/", ""); sub("Downloading ", ""); print "  " $$0; fflush() } \
 	/^Installing collected/ { print "  installing " NF - 3 " packages"; fflush() }'
 
-.PHONY: help demo repro check doctor test hooks compare ui bench soak
+.PHONY: help demo repro check doctor test test-fast hooks compare ui bench soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,9 @@ test: $(TOOLS) ## lint, types and tests
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 	$(PYTHON) -m pytest
+
+test-fast: $(TOOLS) ## those tests that start no process, server or browser: a minute
+	$(PYTHON) -m pytest -m "not slow"
 
 hooks: $(TOOLS) ## check each commit before it is made
 	$(PYTHON) -m pre_commit install

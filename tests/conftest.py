@@ -5,7 +5,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
 
 import pytest
 
@@ -28,6 +30,43 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 pytest_plugins = ["finished_pipeline"]
 
 PROJECT = Path(__file__).resolve().parent.parent
+
+# `make test-fast` leaves out the tests that use one of these, themselves or by way of a fixture or helper.
+SLOW = (
+    "benchmarks.stopwatch", "cifar_resnet.tracking", "http.server", "mlflow", "multiprocessing", "nbclient",
+    "playwright", "psutil", "socket", "subprocess",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start processes, servers or browsers, or open an MLflow store."""
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        fixtures = item._fixtureinfo.name2fixturedefs.values()
+        functions = [item.function, *(definition.func for definitions in fixtures for definition in definitions)]
+        if any(name.startswith(SLOW) for function in functions for name in modules_used(function, set())):
+            item.add_marker("slow")
+
+
+def modules_used(function: Callable[..., object], seen: set[object]) -> Iterator[str]:
+    """The modules that a test's function uses, and those of the helpers beside it."""
+    if not isinstance(function, FunctionType) or function in seen:
+        return
+    seen.add(function)
+    for name in names_in(function.__code__):
+        value = function.__globals__.get(name)
+        module = value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", ""))
+        yield module
+        if (PROJECT / "tests" / f"{module}.py").exists() and callable(value):
+            yield from modules_used(value, seen)
+
+
+def names_in(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from names_in(constant)
+
 
 TINY = {
     "data": {"dataset": "digits"},
