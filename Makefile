@@ -26,7 +26,7 @@ INSTALL = $(PYTHON) -m pip install --progress-bar off $(1) | awk ' \
 	/Downloading .*\([0-9][0-9]+(\.[0-9]+)? MB\)$$/ { sub(".*/", ""); sub("Downloading ", ""); print "  " $$0; fflush() } \
 	/^Installing collected/ { print "  installing " NF - 3 " packages"; fflush() }'
 
-.PHONY: help demo repro check doctor test test-fast hooks compare ui bench soak
+.PHONY: help demo repro check doctor test test-fast hooks compare predict ui bench soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -68,6 +68,9 @@ soak: $(TOOLS) ## kill a pipeline at 20 random moments, and compare what comes o
 
 compare: $(RUNTIME) ## is run B better than run A? make compare A=HEAD B=workspace
 	@$(PYTHON) -m pipeline.compare $(A) $(B)
+
+predict: $(RUNTIME) ## the classes of pictures: make predict IMAGES="photo.jpg folder"
+	@$(PYTHON) -m pipeline.predict $(IMAGES)
 
 ui: $(RUNTIME) ## the runs in MLflow, on http://127.0.0.1:5000 or MLFLOW_PORT
 	$(PYTHON) -m pipeline.ui

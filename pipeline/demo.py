@@ -79,7 +79,10 @@ def summary(folder: Path) -> str:
 Test accuracy  {accuracy:.2%} on handwritten digits
 Report         {folder / layout.GRADCAM_PAGE} (opens in a browser)
 All outputs    {folder / layout.REPORTS}/
-The run        make ui, experiment digits-resnet"""
+
+Continue with  make ui                             the run in MLflow
+               make predict IMAGES=docs/digit.png  the class of a picture that it was not trained on
+               make app                            a page to try the network on"""
 
 
 if __name__ == "__main__":

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
+from cifar_resnet.data import make_digits
+from cifar_resnet.image_files import read_image
 from cifar_resnet.params import load_params
 from pipeline.demo import overlay
 
@@ -44,7 +47,17 @@ def test_the_demo_runs_all_five_stages_and_leaves_the_project_as_it_was(workspac
 
     second = demo()
     assert "Data and pipelines are up to date." in second.stdout
-    assert second.stdout.splitlines()[-4:] == first.stdout.splitlines()[-4:]
+    assert second.stdout.splitlines()[-7:] == first.stdout.splitlines()[-7:]
+
+
+def test_the_shipped_picture_is_a_test_image_of_the_demo() -> None:
+    digits = make_digits(seed=0)
+    shipped = read_image(PROJECT / "docs" / "digit.png", 32).astype(int)
+    differences = [np.abs(image - shipped).mean() for image in digits.test_images]
+    nearest = int(np.argmin(differences))
+    assert differences[nearest] < 2
+    assert digits.classes[digits.test_labels[nearest]] == "4"
+    assert np.abs(digits.train_images - shipped).mean(axis=(1, 2, 3)).min() > 5
 
 
 def test_a_recipe_that_breaks_a_rule_is_refused_before_any_work(workspace: Path) -> None:
