@@ -6,15 +6,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from conftest import PROJECT, make_digits
 from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
-from cifar_resnet.data import make_digits
 from cifar_resnet.image_files import read_image
 from cifar_resnet.params import load_params
 from pipeline.demo import overlay
-
-PROJECT = Path(__file__).resolve().parent.parent
 
 
 def test_the_recipe_changes_what_it_names_and_keeps_the_rest_and_the_comments(tmp_path: Path) -> None:

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import PROJECT, TINY
+from conftest import PROJECT, TINY, make_digits
 from PIL import Image
 from ruamel.yaml import YAML
 from test_tracking_server import free_port
 
-from cifar_resnet.data import make_digits
 from pipeline.demo import overlay
 
 PAGES = [
