@@ -13,11 +13,11 @@ from cifar_resnet import layout
 from cifar_resnet.compute import prepare_compute
 from cifar_resnet.data import Dataset, Images, load_dataset
 from cifar_resnet.errors import UserError
+from cifar_resnet.evaluation import read_predictions
 from cifar_resnet.gradcam import METHODS, Maps, activation_maps
 from cifar_resnet.inference import predict_logits, softmax
 from cifar_resnet.model_file import load_model
 from cifar_resnet.params import load_params
-from cifar_resnet.report import read_predictions
 
 SHARE = 0.2  # of the pixels
 MISTAKES = 400
@@ -29,7 +29,7 @@ def main() -> None:
     compute = prepare_compute(params.compute.model_copy(update={"precision": "fp32"}))
     dataset = load_dataset(layout.DATA / params.data.dataset)
     net = compute.place(load_model(layout.MODEL).net)
-    evaluation = read_predictions(layout.PREDICTIONS, dataset.classes)
+    evaluation = read_predictions(layout.PREDICTIONS)
     wrong = evaluation.misclassified[:MISTAKES]
     images, predicted = dataset.test_images[wrong], evaluation.predicted[wrong]
 

@@ -7,6 +7,7 @@ from typing import Any
 from cifar_resnet import layout
 from cifar_resnet.compute import prepare_compute
 from cifar_resnet.data import load_dataset
+from cifar_resnet.evaluation import read_predictions
 from cifar_resnet.files import write_text
 from cifar_resnet.gradcam import activation_maps, map_size_px, overlay
 from cifar_resnet.history import read_history
@@ -22,7 +23,7 @@ from cifar_resnet.params import (
     TrainParams,
 )
 from cifar_resnet.plots.gradcam import plot_gradcam
-from cifar_resnet.report import Report, read_predictions
+from cifar_resnet.report import Report
 from pipeline.stage import main
 
 
@@ -39,7 +40,7 @@ def run(
     resolved = prepare_compute(compute)
     dataset = load_dataset(layout.DATA / data.dataset)
     net = resolved.place(load_model(layout.MODEL).net)
-    evaluation = read_predictions(layout.PREDICTIONS, dataset.classes)
+    evaluation = read_predictions(layout.PREDICTIONS)
 
     shown = evaluation.worst_of_each_cell(gradcam.images)
     images = dataset.test_images[shown]

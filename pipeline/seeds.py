@@ -9,9 +9,10 @@ import subprocess
 import sys
 from argparse import ArgumentParser
 from collections.abc import Mapping
+from typing import Any
 
 from cifar_resnet.compare import SeedGroup, percentage
-from cifar_resnet.compare_sources import find_group, read_group
+from cifar_resnet.compare_sources import experiment_names, read_group
 from cifar_resnet.dvc_files import Inputs
 from cifar_resnet.errors import UserError
 from cifar_resnet.identity import training_key
@@ -28,15 +29,9 @@ def run_seeds(project: Project, count: int, name: str | None) -> None:
     Raises:
         UserError: an experiment failed, or its results are not at hand.
     """
-    group = name or group_name(project)
+    group = name or group_name(project, {SEED: "any"})
     for seed in range(count):
-        if seed in find_group(group):
-            print(f"{group}-seed{seed} exists", flush=True)
-            continue
-        print(f"running {group}-seed{seed}, {seed + 1} of {count}", flush=True)
-        command = ["dvc", "exp", "run", "--temp", "--name", f"{group}-seed{seed}", "--set-param", f"{SEED}={seed}"]
-        if subprocess.run([sys.executable, "-m", *command]).returncode or seed not in find_group(group):
-            raise UserError(f"{group}-seed{seed} failed; correct the reason above, then start the same command again")
+        run_once(group, f"seed{seed}", {SEED: seed})
     runs = {seed: run for seed, run in read_group(group, project.params).items() if seed < count}
     result = SeedGroup(group, runs)
     rows = [[str(seed), percentage(run.evaluation.accuracy)] for seed, run in runs.items()]
@@ -46,11 +41,27 @@ def run_seeds(project: Project, count: int, name: str | None) -> None:
     print(publish_group(project.params, group, figures(result)))
 
 
-def group_name(project: Project) -> str:
-    """A name that is another one for other settings or code, whatever the seed."""
-    inputs = project.inputs("train")
-    settings = {key: value for key, value in project.tracked.items() if key != SEED}
-    key = training_key(Inputs(settings, inputs.files))
+def run_once(group: str, member: str, settings: Mapping[str, Any]) -> str:
+    """Run the DVC experiment GROUP-MEMBER with some settings changed, if there is none yet; returns its name.
+
+    Raises:
+        UserError: it failed.
+    """
+    name = f"{group}-{member}"
+    if name in experiment_names():
+        print(f"{name} exists", flush=True)
+        return name
+    print(f"running {name}", flush=True)
+    changes = [word for key, value in settings.items() for word in ("--set-param", f"{key}={value}")]
+    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *changes]
+    if subprocess.run(command).returncode or name not in experiment_names():
+        raise UserError(f"{name} failed; correct the reason above, then start the same command again")
+    return name
+
+
+def group_name(project: Project, varied: Mapping[str, str]) -> str:
+    """A name that is another one for other settings or code, or for other values of the `varied` settings."""
+    key = training_key(Inputs({**project.tracked, **varied}, project.inputs("train").files))
     return f"{project.params.data.dataset}-{project.params.train.epochs}ep-{key[:6]}"
 
 

@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from compared_runs import compared  # noqa: F401 - a fixture
 from conftest import overlay
-from finished_pipeline import run
+from finished_pipeline import commit, epochs, run
 from mlflow import MlflowClient
 from real_repro import all_runs, dvc, wait_for
 
@@ -19,10 +20,11 @@ from cifar_resnet import layout
 from cifar_resnet.compare_sources import find_group
 from cifar_resnet.errors import UserError
 from cifar_resnet.evaluation import Evaluation
+from cifar_resnet.history import write_history
 from cifar_resnet.params import load_params
 from cifar_resnet.project import read_project
 from cifar_resnet.tracking import publish
-from pipeline import compare
+from pipeline import compare, search
 
 pytestmark = pytest.mark.xdist_group("compare")  # whose project is made once
 
@@ -127,3 +129,41 @@ def test_a_group_of_seeds_that_was_killed_goes_on_and_stands_below_one_parent(wo
     assert parent.data.metrics["seeds/mean"] == pytest.approx(sum(accuracies) / 2)
     client = MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db")
     assert len(client.get_metric_history(parent.info.run_id, "seeds/mean")) == 1
+
+
+def test_a_search_continues_and_names_the_best_by_validation_accuracy(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("optuna")
+    overlay(layout.PARAMS, {"data": {"validation_images": 100}}, layout.PARAMS)
+    history = [replace(epoch, held_out_name="validation") for epoch in epochs(3)]
+    write_history(project / "ready" / layout.HISTORY, history)
+    commit(project, "Hold images out")
+    ranges = {"train.lr_max": "log:0.05..0.8", "train.batch_size": "64,128"}
+    search.run_search(read_project(), 1, ranges, "tiny")
+    search.run_search(read_project(), 2, ranges, "tiny")
+    printed = capsys.readouterr().out.partition("tiny-trial0 exists\nrunning tiny-trial1\n")[2]
+    assert "tiny-trial0 is the best. " in printed, "of equals the first"
+    assert f"{history[-1].held_out_accuracy:.2%}" in printed
+    assert printed.endswith("MLflow run tiny holds 2 runs\n")
+    with pytest.raises(UserError, match="tiny-trial0 has other settings than Optuna proposes now"):
+        search.run_search(read_project(), 2, {"train.lr_max": "log:0.1..0.2"}, "tiny")
+
+
+@pytest.mark.parametrize(
+    ("validation_images", "ranges", "message"),
+    [
+        (0, {"train.lr_max": "0.1..0.4"}, "the test set would choose"),
+        (100, {"train.rate": "0.1..0.4"}, "train.rate is no setting that shapes results; allowed: data.dataset, "),
+        (100, {"train.lr_max": "0.4..0.1"}, "train.lr_max=0.4..0.1: .* allowed: LOW..HIGH, log:LOW..HIGH, or A,B,C"),
+        (100, {"train.lr_max": "0.1..x"}, "train.lr_max=0.1..x: .* allowed"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(
+    project: Path, validation_images: int, ranges: dict[str, str], message: str
+) -> None:
+    if validation_images:
+        pytest.importorskip("optuna")
+    overlay(layout.PARAMS, {"data": {"validation_images": validation_images}}, layout.PARAMS)
+    with pytest.raises(UserError, match=message):
+        search.run_search(read_project(), 1, ranges, None)

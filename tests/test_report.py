@@ -20,11 +20,11 @@ from sklearn.datasets import load_sample_images
 
 from cifar_resnet import layout
 from cifar_resnet.data import Images, load_dataset
-from cifar_resnet.evaluation import Evaluation
+from cifar_resnet.evaluation import Evaluation, read_predictions
 from cifar_resnet.history import EpochMetrics
 from cifar_resnet.model_card import render_model_card
 from cifar_resnet.params import Params
-from cifar_resnet.report import Report, read_predictions
+from cifar_resnet.report import Report
 from pipeline import gradcam_report
 
 HOSTILE = (
@@ -179,7 +179,7 @@ def test_the_stage_makes_page_and_picture_and_repeats_bit_for_bit(
     assert "0.01235" in page.words, "the learning rate that was found, not the word find"
     assert hashlib.md5(layout.MODEL.read_bytes()).hexdigest() in page.words
     dataset = load_dataset(layout.DATA / "digits")
-    evaluation = read_predictions(layout.PREDICTIONS, dataset.classes)
+    evaluation = read_predictions(layout.PREDICTIONS)
     np.testing.assert_array_equal(evaluation.labels, dataset.test_labels)
     shown = evaluation.worst_of_each_cell(tiny_params.gradcam.images)
     np.testing.assert_array_equal(tiles(sheets(html)[0].convert("RGB"), len(shown)), dataset.test_images[shown])

@@ -24,11 +24,10 @@ from test_report import HOSTILE, make_report
 
 from cifar_resnet import layout
 from cifar_resnet.data import load_dataset
-from cifar_resnet.evaluation import Evaluation
+from cifar_resnet.evaluation import Evaluation, read_predictions
 from cifar_resnet.plots.evaluation import matrix_shares
 from cifar_resnet.plots.palette import PALETTE
 from cifar_resnet.plots.style import short
-from cifar_resnet.report import read_predictions
 from pipeline import gradcam_report
 
 CHROMIUM = shutil.which("chromium")
@@ -53,7 +52,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     with chdir(folder):
         gradcam_report.run(*(getattr(params, name) for name in inspect.signature(gradcam_report.run).parameters))
         dataset = load_dataset(layout.DATA / "digits")
-        evaluation = read_predictions(layout.PREDICTIONS, dataset.classes)
+        evaluation = read_predictions(layout.PREDICTIONS)
     return SimpleNamespace(page=folder / layout.GRADCAM_PAGE, images=dataset.test_images, evaluation=evaluation)
 
 

@@ -1,6 +1,5 @@
 """What runs predicted, where it is: on disk, in Git and DVC's cache, or among the artifacts of an MLflow run."""
 
-import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -15,12 +14,11 @@ from cifar_resnet import layout
 from cifar_resnet.data import Images
 from cifar_resnet.dvc_files import LOCK, parse_lock
 from cifar_resnet.errors import UserError
-from cifar_resnet.evaluation import Evaluation
+from cifar_resnet.evaluation import Evaluation, read_predictions
 from cifar_resnet.git import git
 from cifar_resnet.history import EpochMetrics, read_history
 from cifar_resnet.identity import file_md5
 from cifar_resnet.params import Params
-from cifar_resnet.report import read_predictions
 from cifar_resnet.tracking.provenance import CODE
 
 if TYPE_CHECKING:
@@ -55,10 +53,15 @@ def read_run(word: str, params: Params) -> ComparedRun:
         return _read_from_dvc(word, Path(folder)) or _read_from_mlflow(word, params, Path(folder))
 
 
+def experiment_names() -> list[str]:
+    """The DVC experiments of this project, of every commit."""
+    refs = git("for-each-ref", "--format=%(refname)", "refs/exps") or ""
+    return [ref.rpartition("/")[2] for ref in refs.splitlines()]
+
+
 def find_group(name: str) -> dict[int, str]:
     """The DVC experiments NAME-seed0, NAME-seed1 and so on that exist, by seed."""
-    refs = (git("for-each-ref", "--format=%(refname)", "refs/exps") or "").splitlines()
-    named = [re.fullmatch(rf"{re.escape(name)}-seed(\d+)", ref.rpartition("/")[2]) for ref in refs]
+    named = [re.fullmatch(rf"{re.escape(name)}-seed(\d+)", experiment) for experiment in experiment_names()]
     return {int(match[1]): match[0] for match in sorted(filter(None, named), key=lambda match: int(match[1]))}
 
 
@@ -190,9 +193,7 @@ def _assemble(
     name: str, folder: Path, settings: Mapping[str, Any], commit: str | None, edited: bool, data_md5: str | None,
     model_md5: str | None,
 ) -> ComparedRun:  # fmt: skip
-    with (folder / layout.PREDICTIONS).open(encoding="utf-8", newline="") as file:
-        header = next(csv.reader(file))
-    evaluation = read_predictions(folder / layout.PREDICTIONS, tuple(c[2:] for c in header if c.startswith("p_")))
+    evaluation = read_predictions(folder / layout.PREDICTIONS)
     used = json.loads((folder / layout.TRAIN_METRICS).read_text(encoding="utf-8"))
     shown = {key: str(value) for key, value in settings.items()}
     for rate in ("lr_min", "lr_max"):

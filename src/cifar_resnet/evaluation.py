@@ -1,6 +1,8 @@
 """How good predictions are."""
 
+import csv
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,3 +114,14 @@ def expected_calibration_error(confidence: NDArray[np.float64], correct: NDArray
     """Mean gap between confidence and accuracy over bins, weighted by size. Guo et al. 2017, arXiv:1706.04599."""
     bins = calibration_bins(confidence, correct, num_bins)
     return float((bins.counts * np.abs(bins.confidence - bins.accuracy)).sum() / bins.counts.sum())
+
+
+def read_predictions(path: Path) -> Evaluation:
+    """Read the predictions that stage `evaluate` wrote."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    classes = tuple(name[2:] for name in rows[0] if name.startswith("p_"))
+    numbers = {name: number for number, name in enumerate(classes)}
+    labels = np.array([numbers[row["true"]] for row in rows], dtype=np.int64)
+    probabilities = np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows])
+    return Evaluation(classes, labels, probabilities)

@@ -1,9 +1,7 @@
 """The report page: what the network gets wrong and where it looked, in one HTML file that needs no other."""
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -112,16 +110,6 @@ class Report:
             "for_predicted": heat_sheet(self.for_predicted),
             "for_true": heat_sheet(self.for_true),
         }
-
-
-def read_predictions(path: Path, classes: tuple[str, ...]) -> Evaluation:
-    """Read the predictions that `evaluate` wrote."""
-    numbers = {name: number for number, name in enumerate(classes)}
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    labels = np.array([numbers[row["true"]] for row in rows], dtype=np.int64)
-    probabilities = np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows])
-    return Evaluation(classes, labels, probabilities)
 
 
 def _matrix(evaluation: Evaluation) -> dict[str, Any]:

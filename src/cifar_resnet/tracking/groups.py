@@ -1,5 +1,6 @@
-"""A group of seeds in MLflow: one parent run, which the UI folds the runs of the seeds under."""
+"""A group of seeds or of a search in MLflow: one parent run, which the UI folds the others under."""
 
+import re
 from collections.abc import Mapping
 from time import time
 
@@ -11,11 +12,12 @@ from cifar_resnet.tracking.runs import FINISHED, all_runs, set_tags
 from cifar_resnet.tracking.store import open_store, store_errors
 
 GROUP = "mlflow.pipeline.group"  # tag of the parent run: the group's name
+MEMBER = re.compile(r"-(seed|trial)\d+$")  # how the name of an experiment in a group ends
 PARENT = "mlflow.parentRunId"  # MLflow's own
 
 
 def publish_group(params: Params, group: str, figures: Mapping[str, float]) -> str:
-    """Make or complete the parent run of a group, and put its seeds' runs below it; returns what is there, in words.
+    """Make or complete the parent run of a group, and put its members' runs below it; returns what is there, in words.
 
     Raises:
         UserError: the store fails.
@@ -30,7 +32,7 @@ def publish_group(params: Params, group: str, figures: Mapping[str, float]) -> s
         changed = [Metric(name, value, now, 0) for name, value in figures.items() if shown.get(name) != value]
         if changed:
             store.client.log_batch(parent_id, metrics=changed)
-        children = [run for run in runs if run.data.tags.get(EXPERIMENT, "").rpartition("-seed")[0] == group]
+        children = [run for run in runs if MEMBER.sub("", run.data.tags.get(EXPERIMENT, "")) == group]
         for run in children:
             set_tags(store, run, {PARENT: parent_id})
         if parent.info.status != FINISHED:

@@ -95,19 +95,18 @@ def elect_champion(store: Store, params: Params) -> Iterator[str]:
 
 
 def _better(one: ModelVersion, other: ModelVersion) -> ModelVersion:
-    return other if (_measured(other, one) or 0) > (_measured(one, other) or 0) else one
+    figure = _deciding(one, other)
+    return other if (_figure(other, figure) or 0) > (_figure(one, figure) or 0) else one
 
 
-def _measured(version: ModelVersion, rival: ModelVersion) -> float | None:
-    """The figure that decides between two versions: validation accuracy, if both have it."""
-    has_both = _figure(version, VALIDATION) is not None and _figure(rival, VALIDATION) is not None
-    return _figure(version, VALIDATION if has_both else TEST)
+def _deciding(one: ModelVersion, other: ModelVersion) -> str:
+    return TEST if None in (_figure(one, VALIDATION), _figure(other, VALIDATION)) else VALIDATION
 
 
 def _reason(store: Store, holder: ModelVersion, best: ModelVersion) -> str:
     """Why `best` takes the place of `holder`, and if the test set said so, whether that is more than chance."""
     before = f"before: version {holder.version}"
-    if _figure(best, VALIDATION) is not None and _figure(holder, VALIDATION) is not None:
+    if _deciding(holder, best) == VALIDATION:
         return f"{before}; chosen by validation accuracy"
     one, other = _answers(store, holder), _answers(store, best)
     if not (one and other and [true for true, _ in one] == [true for true, _ in other]):

@@ -1,0 +1,95 @@
+"""`python -m pipeline.search N SETTING=RANGE ...`: try N combinations of settings, and name the best one.
+
+    python -m pipeline.search 20 train.lr_max=log:0.05..0.8 augment.cutout=0,4,8
+
+A range is LOW..HIGH, log:LOW..HIGH on a logarithmic scale, or a list of choices. Optuna proposes each trial from those
+before; the best one has the highest validation accuracy. Trials are DVC experiments, GROUP-trial0 and so on, below one
+run in MLflow. One that exists is not run again, and a killed one continues: start the same command again.
+"""
+
+from argparse import ArgumentParser
+from collections.abc import Mapping
+from typing import Any
+
+from cifar_resnet.compare import percentage
+from cifar_resnet.compare_sources import read_run
+from cifar_resnet.errors import UserError
+from cifar_resnet.identity import canonical
+from cifar_resnet.project import Project
+from pipeline.compare import as_text
+from pipeline.seeds import group_name, run_once
+from pipeline.stage import main
+
+
+def run_search(project: Project, count: int, ranges: Mapping[str, str], name: str | None) -> None:
+    """Run the trials that are missing, and print what came of all.
+
+    Raises:
+        UserError: there are no held-out images or no Optuna, a range is wrong, or a trial failed.
+    """
+    if not project.params.data.validation_images:
+        raise UserError("data.validation_images is 0: the test set would choose; hold images out, such as 5000")
+    space = read_space(project, ranges)
+    import optuna
+
+    group = name or group_name(project, ranges)
+    # The same seed and results give the same proposals, so a search that was stopped goes the same way again.
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
+    rows = []
+    for number in range(count):
+        trial = study.ask(space)
+        run = read_run(run_once(group, f"trial{number}", trial.params), project.params)
+        if canonical(trial.params) != canonical({setting: run.settings[setting] for setting in space}):
+            raise UserError(f"{run.name} has other settings than Optuna proposes now: give another --name")
+        accuracy = run.history[-1].held_out_accuracy
+        study.tell(trial, accuracy)
+        rows.append([run.name, *map(str, trial.params.values()), percentage(accuracy)])
+    best = rows[study.best_trial.number]
+    print(f"\n{as_text([['trial', *space, 'validation accuracy'], *rows])}\n")
+    print(f"{best[0]} is the best. Its validation accuracy is optimistic, being chosen; the test set had no part.")
+    print(f"`dvc exp apply {best[0]}` takes its settings and results over.")
+    from cifar_resnet.tracking.groups import publish_group  # 2 s
+
+    shown = {"search/trials": float(count), "search/best_validation_accuracy": study.best_value}
+    print(publish_group(project.params, group, shown))
+
+
+def read_space(project: Project, ranges: Mapping[str, str]) -> dict[str, Any]:
+    """The ranges as Optuna's distributions, by setting.
+
+    Raises:
+        UserError: Optuna is not installed, a setting does not exist, or a range is none.
+    """
+    try:
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+    except ModuleNotFoundError:
+        raise UserError("Optuna is not installed: `.venv/bin/python -m pip install optuna`") from None
+    space: dict[str, Any] = {}
+    for setting, text in ranges.items():
+        if setting not in project.tracked:
+            raise UserError(f"{setting} is no setting that shapes results; allowed: {', '.join(project.tracked)}")
+        ends, is_log = text.removeprefix("log:").split(".."), text.startswith("log:")
+        try:
+            if len(ends) == 1:
+                space[setting] = CategoricalDistribution(text.split(","))
+            elif all(end.isdecimal() for end in ends):
+                space[setting] = IntDistribution(*map(int, ends), log=is_log)
+            else:
+                space[setting] = FloatDistribution(*map(float, ends), log=is_log)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{setting}={text}: {error}; allowed: LOW..HIGH, log:LOW..HIGH, or A,B,C") from None
+    return space
+
+
+if __name__ == "__main__":
+    parser = ArgumentParser(prog="python -m pipeline.search", description=__doc__)
+    parser.add_argument("count", type=int, metavar="N", help="trials in all, those that exist among them")
+    parser.add_argument("ranges", nargs="+", metavar="SETTING=RANGE")
+    parser.add_argument("--name", help="of the group; by default made from data set, epochs, settings, ranges and code")
+    options = parser.parse_args()
+    pairs = [text.partition("=") for text in options.ranges]
+
+    def run(project: Project) -> None:  # noqa: D103
+        run_search(project, options.count, {setting: text for setting, _, text in pairs}, options.name)
+
+    main(run)
