@@ -6,12 +6,12 @@ Processes are started by torchrun, which tells each its place through RANK, LOCA
 import os
 import subprocess
 import sys
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from joblib import cpu_count  # with the quota of a container and the affinity of this process
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 from cifar_resnet.errors import UserError
@@ -92,18 +92,6 @@ def wait_for_others() -> None:
         dist.barrier()
 
 
-class SumOverProcesses(torch.autograd.Function):
-    """A sum over all processes that gradients flow through, to every process's share."""
-
-    @staticmethod
-    def forward(context: Any, values: Tensor) -> Tensor:
-        return sum_over_processes(values.clone())
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:
-        return sum_over_processes(gradient.clone())
-
-
 class SyncBatchNormCPU(nn.BatchNorm2d):
     """BatchNorm over the batches of all processes; PyTorch's own works on GPUs only."""
 
@@ -113,7 +101,8 @@ class SyncBatchNormCPU(nn.BatchNorm2d):
         dtype, x = x.dtype, x.float()
         count = x.new_tensor([x.numel() // x.shape[1]])
         local = torch.cat([x.sum(dim=(0, 2, 3)), x.square().sum(dim=(0, 2, 3)), count])
-        sums, squares, total = SumOverProcesses.apply(local).split([self.num_features, self.num_features, 1])
+        of_all = all_reduce(local) if dist.is_initialized() else local
+        sums, squares, total = of_all.split([self.num_features, self.num_features, 1])
         mean = sums / total
         variance = (squares / total - mean.square()).clamp_min(0)  # rounding may take it below
         assert self.running_mean is not None
