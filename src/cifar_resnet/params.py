@@ -52,7 +52,7 @@ class CustomResNetParams(Section):
 
     network: Literal["custom_resnet"] = Field(description="The assignment's network.")
     width: int = Field(ge=4, le=512, multiple_of=4, description="Channels after the first layer.")
-    logit_scale: float = Field(gt=0, le=10, description="Factor on the logits.")
+    logit_scale: float = Field(ge=0.001, le=10, description="Factor on the logits.")
 
 
 class ResNet18Params(Section):
@@ -71,7 +71,7 @@ class LRFindParams(Section):
     end_lr: LearningRate = Field(description="Last learning rate of the sweep.")
     steps: int = Field(ge=20, le=10_000, description="Batches in the sweep.")
     smoothing: float = Field(ge=0, lt=1, description="Weight of the past in the moving average of the loss.")
-    stop_factor: float = Field(gt=1, description="The sweep stops at this multiple of the best smoothed loss.")
+    stop_factor: float = Field(ge=1.1, description="The sweep stops at this multiple of the best smoothed loss.")
     rule: Literal["valley", "steepest", "minimum/10", "slide", "descent_end"] = Field(
         description="Rule that suggests the highest learning rate."
     )
@@ -81,6 +81,8 @@ class LRFindParams(Section):
     def _sweep_goes_up(self) -> Self:
         if self.end_lr < 10 * self.start_lr:
             raise ValueError(f"end_lr is {self.end_lr:g}; it must be at least 10 times start_lr, {self.start_lr:g}")
+        if (averaged := 1 / (1 - self.smoothing)) > self.steps + 0.5:
+            raise ValueError(f"smoothing is {self.smoothing:g}, which averages {averaged:.0f} steps of {self.steps}")
         return self
 
 
@@ -92,7 +94,7 @@ class TrainParams(Section):
     lr_min: Found | LearningRate = Field(description="Learning rate at both ends of the cycle, or find.")
     lr_max: Found | LearningRate = Field(description="Learning rate at the peak of the cycle, or find.")
     momentum: float = Field(gt=0, lt=1, description="Nesterov momentum.")
-    weight_decay: float = Field(ge=0, lt=1, description="L2 penalty on all weights.")
+    weight_decay: float = Field(ge=0, le=0.1, description="L2 penalty on all weights.")
     label_smoothing: float = Field(ge=0, le=0.5, description="Probability spread over the other classes.")
     ema_decay: float = Field(ge=0, lt=1, description="Decay per step of the averaged weights; 0 for none.")
 

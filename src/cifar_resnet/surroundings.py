@@ -140,7 +140,7 @@ def git_history() -> Finding:
     """DVC ends an experiment that it cannot push to a shallow repository without a word, and deletes its copy."""
     if git("-C", str(project_root()), "rev-parse", "--is-shallow-repository") == "true":
         return warning("a shallow clone, where `dvc exp run --temp` and `--queue` lose all: `git fetch --unshallow`")
-    return ok("Git history is complete")
+    return ok("no shallow clone")
 
 
 def unknown_modules() -> Finding:
@@ -149,7 +149,7 @@ def unknown_modules() -> Finding:
     if found := git("-C", str(project_root()), *others):
         names = ", ".join(found.splitlines())
         return warning(f"unknown to Git, so not in `dvc exp run --temp` and `--queue`: {names}: `git add` it")
-    return ok("Git knows all modules")
+    return ok("no module that Git does not know")
 
 
 def links(stages: Iterable[Stage]) -> Finding:
