@@ -16,6 +16,7 @@ RUNTIME := .venv/.runtime-installed
 TOOLS := .venv/.tools-installed
 
 PEERS := build/peers/.installed
+APP := build/app/.installed
 
 # PyTorch's build for CPUs spares 4 GB of CUDA libraries: `make demo TORCH=cpu`, the first time. Later ones remember it.
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
@@ -26,7 +27,7 @@ INSTALL = $(PYTHON) -m pip install --progress-bar off $(1) | awk ' \
 	/Downloading .*\([0-9][0-9]+(\.[0-9]+)? MB\)$$/ { sub(".*/", ""); sub("Downloading ", ""); print "  " $$0; fflush() } \
 	/^Installing collected/ { print "  installing " NF - 3 " packages"; fflush() }'
 
-.PHONY: help demo repro check doctor test test-fast hooks compare predict ui bench soak
+.PHONY: help demo repro check doctor test test-fast hooks compare predict ui app bench soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -48,7 +49,7 @@ check: $(RUNTIME) ## is params.yaml valid, and does anything here stand in the w
 doctor: $(RUNTIME) ## Git, links, locks, disk, versions, store, port: a line each, with the remedy
 	$(PYTHON) -m pipeline.doctor
 
-test: $(TOOLS) ## lint, types and tests
+test: $(TOOLS) $(APP) ## lint, types and tests
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
@@ -74,6 +75,9 @@ predict: $(RUNTIME) ## the classes of pictures: make predict IMAGES="photo.jpg f
 
 ui: $(RUNTIME) ## the runs in MLflow, on http://127.0.0.1:5000 or MLFLOW_PORT
 	$(PYTHON) -m pipeline.ui
+
+app: $(RUNTIME) $(APP) ## a page to try the model: a photo in, a name out, and where the network saw it
+	$(PYTHON) -m pipeline.app
 
 .venv/bin/pip:
 	@for python in python3.11 python3.12 python3.13 python3; do \
@@ -104,4 +108,9 @@ $(TOOLS): requirements-dev.txt $(RUNTIME)
 $(PEERS): benchmarks/requirements.txt $(RUNTIME)
 	rm -rf build/peers
 	@$(call INSTALL,--target build/peers --no-deps -r benchmarks/requirements.txt)
+	@touch $@
+
+$(APP): requirements-app.txt $(RUNTIME)
+	rm -rf build/app
+	@$(call INSTALL,--target build/app --no-deps -r requirements-app.txt)
 	@touch $@

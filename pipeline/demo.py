@@ -21,7 +21,6 @@ from cifar_resnet.store_location import tracking_uri
 from pipeline.stage import main
 
 RECIPE = Path("recipes") / "digits.yaml"
-FOLDER = Path("build") / "demo"
 
 
 def run() -> None:
@@ -30,12 +29,14 @@ def run() -> None:
     Raises:
         UserError: a stage failed; it has said why.
     """
-    prepare_project(FOLDER, RECIPE)
+    prepare_project(layout.DEMO, RECIPE)
     environment = demo_environment()
     for command in (["dvc", "repro"], ["pipeline.sync"]):
-        if subprocess.run([sys.executable, "-m", *command], cwd=FOLDER, env=environment).returncode:
-            raise UserError(f"the demo stopped at `python -m {' '.join(command)}` in {FOLDER}; the reason is above")
-    print(summary(FOLDER))
+        if subprocess.run([sys.executable, "-m", *command], cwd=layout.DEMO, env=environment).returncode:
+            raise UserError(
+                f"the demo stopped at `python -m {' '.join(command)}` in {layout.DEMO}; the reason is above"
+            )
+    print(summary(layout.DEMO))
 
 
 def prepare_project(folder: Path, recipe: Path) -> None:

@@ -49,7 +49,7 @@ def mlflow_server(port: int, folder: Path, database: str) -> Iterator[None]:
 
 
 def wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(600):
+    for _ in range(1200):
         assert server.poll() is None, log.read_text()
         try:
             with urlopen(url, timeout=5):

@@ -89,10 +89,14 @@ def heat_levels(maps: Maps) -> NDArray[np.uint8]:
     return np.rint(maps * (HEAT_LEVELS - 1)).astype(np.uint8)
 
 
-def overlay(images: Images, maps: Maps) -> Images:
-    """Heat over the images (N, H, W, 3), which turn grey, so that every colour in the picture is heat."""
+def overlay(images: Images, maps: Maps, opacity: float = 1.0) -> Images:
+    """Heat over the images (N, H, W, 3), which turn grey, so that every colour in the picture is heat.
+
+    An `opacity` below 1 lets the coloured image through.
+    """
     gray = images @ np.array([0.2126, 0.7152, 0.0722])  # luma, ITU-R BT.709, as CSS's grayscale()
     heat = heat_palette()[heat_levels(maps)]
     alpha = heat[..., 3:] / 255
-    blended: Images = np.rint(alpha * heat[..., :3] + (1 - alpha) * gray[..., np.newaxis]).astype(np.uint8)
+    warm = alpha * heat[..., :3] + (1 - alpha) * gray[..., np.newaxis]
+    blended: Images = np.rint(opacity * warm + (1 - opacity) * images).astype(np.uint8)
     return blended

@@ -31,6 +31,7 @@ GRADCAM_PLOT = REPORTS / "gradcam" / "gradcam.png"
 MODEL_CARD = REPORTS / "model_card.md"
 COMPARISONS = REPORTS / "compare"
 
+DEMO = Path("build") / "demo"  # a project of its own, which `make demo` makes
 CHECKPOINTS = Path("checkpoints")  # outside every DVC output: DVC deletes outputs before a stage runs
 
 

@@ -1,5 +1,6 @@
 """What a network says of image files."""
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar_resnet import layout
 from cifar_resnet.errors import UserError
 from cifar_resnet.image_decoding import FORMATS_IN_WORDS
 from cifar_resnet.image_files import find_images, printable
@@ -47,6 +49,22 @@ def top_predictions(
         best = np.argsort(-row, kind="stable")[:top]
         predictions.append(Prediction(path, tuple(classes[number] for number in best), tuple(row[best].tolist())))
     return predictions
+
+
+def find_project_with_model() -> Path:
+    """The folder of this project if it has a model, else that of the demo; which is said.
+
+    Raises:
+        UserError: neither has one.
+    """
+    for folder in (Path(), layout.DEMO):
+        if (folder / layout.MODEL).exists():
+            print(f"model: {folder / layout.MODEL}", file=sys.stderr)
+            return folder
+    raise UserError(
+        f"{layout.MODEL} is missing, and the demo's too: `make demo` trains one in minutes, `dvc repro` the one that "
+        f"{layout.PARAMS} describes; `dvc pull` fetches it"
+    )
 
 
 def find_all_images(paths: Iterable[Path]) -> list[Path]:

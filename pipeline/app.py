@@ -1,0 +1,99 @@
+"""`make app`: a page on this machine that says what a photo shows, and where the network saw it."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from markupsafe import Markup
+
+from cifar_resnet import layout
+from cifar_resnet.compute import prepare_compute
+from cifar_resnet.data import Images, load_dataset
+from cifar_resnet.evaluation import read_predictions
+from cifar_resnet.gradcam import METHODS, activation_maps, overlay
+from cifar_resnet.image_decoding import decode_image
+from cifar_resnet.inference import predict_logits, softmax
+from cifar_resnet.model_file import TrainedModel, load_model
+from cifar_resnet.params import ComputeParams, GradCAMParams
+from cifar_resnet.plots.style import percent
+from cifar_resnet.prediction import find_project_with_model, top_predictions
+from pipeline.stage import main
+
+BAR = Markup('<tr><th>{}</th><td><meter value="{}"></meter></td><td>{}</td></tr>')
+UPLOADS = TemporaryDirectory(prefix="cifar-resnet-app-")  # removed when this process ends
+os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": UPLOADS.name, "HF_HUB_OFFLINE": "1"}
+sys.path.append("build/app")  # where `make app` installs Gradio, which asks for an older Pillow than this project's
+try:
+    import gradio as gr
+except ModuleNotFoundError as error:
+    sys.exit(f"error: {error.name} is not installed: `make app` installs it below build, and opens the page")
+
+
+def run(compute: ComputeParams, gradcam: GradCAMParams) -> None:
+    """Serve the page, for the model of this project or else of the demo, until Ctrl-C."""
+    folder = find_project_with_model()
+    model = load_model(folder / layout.MODEL)
+    in_full = prepare_compute(compute.model_copy(update={"precision": "fp32"}))  # as the stage `evaluate` predicts
+    net = in_full.place(model.net)
+
+    def explain(path: str | None, method: str, layer: str, opacity: float) -> tuple[str | None, Images | None]:
+        if path is None:
+            return None, None
+        try:
+            images = decode_image(Path(path), model.image_px)[np.newaxis]
+        except ValueError as error:
+            raise gr.Error(f"The file {error}", print_exception=False) from None
+        probabilities = softmax(predict_logits(net, images, in_full))
+        [best] = top_predictions([Path(path)], probabilities, model.classes, top=5)
+        rows = map(BAR.format, best.classes, best.probabilities, map(percent, best.probabilities))
+        chosen = gradcam.model_copy(update={"method": method, "layer": layer})
+        maps = activation_maps(net, images, probabilities.argmax(axis=1), chosen)
+        return f"<table>{Markup().join(rows)}</table>", overlay(images, maps, opacity)[0]
+
+    plain = {"format": "png", "buttons": []}  # one of the buttons would share the picture
+    layers = [*net.gradcam_layers()]
+    with gr.Blocks(title="A picture in, a name out") as page:
+        gr.Markdown(f"# {model.dataset}\nBy `{folder / layout.MODEL}`. Pictures never leave this machine.")
+        with gr.Row():
+            photo = gr.Image(label="Photo", sources=["upload", "clipboard"], **plain)
+            photo.preprocess = lambda file: file and file.path  # decoded here, with errors that name the remedy
+            heat = gr.Image(label="What the network sees, and where", interactive=False, elem_id="heat", **plain)
+            with gr.Column():
+                bars = gr.HTML(elem_classes="bars")
+                method = gr.Dropdown([*METHODS], value=gradcam.method, label="Method")
+                layer = gr.Radio(layers, value=gradcam.layer if gradcam.layer in layers else layers[0], label="Layer")
+                opacity = gr.Slider(0, 1, 0.8, label="Opacity of the map")
+        for title, pairs in test_pictures(folder, model):
+            gr.Gallery(pairs, label=title, allow_preview=False, **plain).select(_choose, outputs=photo)
+        inputs = [photo, method, layer, opacity]
+        gr.on([changed.change for changed in inputs], explain, inputs, [bars, heat])
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # fetches no fonts
+    _, address, _ = page.launch(server_name="127.0.0.1", share=False, ssr_mode=False, footer_links=[], quiet=True,
+        prevent_thread_lock=True, theme=theme, css_paths=Path(__file__).with_suffix(".css"))  # fmt: skip
+    print(f"the page is on {address} (Ctrl-C ends it)", flush=True)
+    page.block_thread()
+
+
+def _choose(picked: gr.SelectData) -> str:
+    return str(picked.value["image"]["path"])
+
+
+def test_pictures(folder: Path, model: TrainedModel) -> Iterator[tuple[str, list[tuple[Images, str]]]]:
+    """Test images of the project in `folder`, with captions: one of each class, and the most confident mistakes."""
+    if (folder / layout.DATA / model.dataset).exists():
+        dataset, names = load_dataset(folder / layout.DATA / model.dataset), np.array(model.classes)
+        images, labels = dataset.test_images, dataset.test_labels
+        firsts = np.unique(labels, return_index=True)[1]
+        yield "Examples", list(zip(images[firsts], names[labels[firsts]], strict=True))
+        tested = read_predictions(folder / layout.PREDICTIONS) if (folder / layout.PREDICTIONS).exists() else None
+        if tested and tested.classes == model.classes:
+            wrong = tested.misclassified[:20]
+            captions = map("{} taken for {}".format, names[labels[wrong]], names[tested.predicted[wrong]])
+            yield "The most confident mistakes", list(zip(images[wrong], captions, strict=True))
+
+
+if __name__ == "__main__":
+    main(run)
