@@ -26,7 +26,7 @@ from cifar_resnet.inference import BATCH_SIZE, predict_logits, softmax
 from cifar_resnet.model_file import load_model
 from cifar_resnet.networks.base import Network
 from cifar_resnet.params import Params, load_params
-from cifar_resnet.prediction import Prediction, find_all_images, top_predictions
+from cifar_resnet.prediction import Prediction, find_all_images, find_project_with_model, top_predictions
 from pipeline.stage import main
 
 ENLARGEMENT = 8  # of the overlays, so that a screen shows them at a useful size
@@ -34,12 +34,12 @@ WIDEST_COLUMN = 60  # characters; a longer path pushes its own row out of line, 
 
 
 def run(options: Namespace, params: Params) -> None:
-    """Print what the network in models/model.pt makes of the images, batch by batch.
+    """Print what the network of this project, or else of the demo, makes of the images, batch by batch.
 
     Raises:
         UserError: the model or an argument cannot be used, or some of the images, after the others were predicted.
     """
-    model = load_model(layout.MODEL)
+    model = load_model(find_project_with_model() / layout.MODEL)
     if not 1 <= options.top <= len(model.classes):
         raise UserError(f"--top is {options.top}; allowed: 1 to {len(model.classes)}, the number of classes")
     if options.gradcam:

@@ -188,7 +188,8 @@ def test_the_others_are_predicted_and_each_bad_file_is_named(
         run_predict(settings, project)
     printed = capsys.readouterr()
     assert [line.split()[0] for line in printed.out.splitlines()] == ["pictures/3.png", "pictures/7.png"]
-    errors = printed.err.splitlines()
+    model, *errors = printed.err.splitlines()
+    assert model == "model: models/model.pt"
     assert errors[0].startswith(r"error: pictures/5\n\x1b[31m.png is no image")
     assert [error.split()[1] for error in errors[1:]] == ["pictures/6.png", "pictures/cut.png", "pictures/empty.png"]
     assert "is no regular file" in errors[1]
@@ -258,6 +259,15 @@ def test_the_model_file_is_all_that_predict_needs(
     assert capsys.readouterr().out == before
 
 
+def test_without_a_model_the_demos_is_used(project: Path, settings: Params, capsys: pytest.CaptureFixture[str]) -> None:
+    run_predict(settings, project)
+    before = capsys.readouterr().out
+    layout.DEMO.mkdir(parents=True)
+    layout.MODEL.parent.rename(layout.DEMO / layout.MODEL.parent)
+    run_predict(settings, project)
+    assert capsys.readouterr() == (before, "model: build/demo/models/model.pt\n")
+
+
 def test_user_mistakes_get_one_line(project: Path, settings: Params) -> None:
     with pytest.raises(UserError, match="--top is 11; allowed: 1 to 10"):
         run_predict(settings, project, top=11)
@@ -267,5 +277,5 @@ def test_user_mistakes_get_one_line(project: Path, settings: Params) -> None:
         run_predict(settings, project)
 
     layout.MODEL.unlink()
-    with pytest.raises(UserError, match=r"model\.pt is missing"):
+    with pytest.raises(UserError, match=r"model\.pt is missing, .* `make demo` trains one"):
         run_predict(settings, project)
