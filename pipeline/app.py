@@ -48,7 +48,7 @@ def run(compute: ComputeParams, gradcam: GradCAMParams) -> None:
             raise gr.Error(f"The file {error}", print_exception=False) from None
         probabilities = softmax(predict_logits(net, images, in_full))
         [best] = top_predictions([Path(path)], probabilities, model.classes, top=5)
-        rows = map(BAR.format, best.classes, best.probabilities, map(percent, best.probabilities))
+        rows = (BAR.format(name, value, percent(value)) for name, value in best.ranked)
         chosen = gradcam.model_copy(update={"method": method, "layer": layer})
         maps = activation_maps(net, images, probabilities.argmax(axis=1), chosen)
         return f"<table>{Markup().join(rows)}</table>", overlay(images, maps, opacity)[0]

@@ -17,38 +17,32 @@ from cifar_resnet.image_files import find_images, printable
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable classes of one image, the best first."""
+    """The most probable classes of one image with their probabilities, the best first."""
 
     path: Path
-    classes: tuple[str, ...]
-    probabilities: tuple[float, ...]
+    ranked: tuple[tuple[str, float], ...]
 
     def as_json(self) -> dict[str, Any]:
-        ranked = zip(self.classes, self.probabilities, strict=True)
-        return {
-            "image": str(self.path),
-            "predictions": [{"class": name, "probability": round(value, 6)} for name, value in ranked],
-        }
+        ranked = [{"class": name, "probability": round(value, 6)} for name, value in self.ranked]
+        return {"image": str(self.path), "predictions": ranked}
 
     def as_cells(self) -> list[str | float]:
         """The image, then class and probability in turn."""
-        ranked = zip(self.classes, self.probabilities, strict=True)
-        return [printable(self.path), *(cell for name, value in ranked for cell in (name, round(value, 6)))]
+        return [printable(self.path), *(cell for name, value in self.ranked for cell in (name, round(value, 6)))]
 
-    def as_row(self) -> tuple[str, ...]:
-        ranked = zip(self.classes, self.probabilities, strict=True)
-        return (printable(self.path), *(f"{name} {value:.1%}" for name, value in ranked))
+    def as_row(self) -> list[str]:
+        return [printable(self.path), *(f"{name} {value:.1%}" for name, value in self.ranked)]
 
 
 def top_predictions(
     paths: Iterable[Path], probabilities: NDArray[np.float64], classes: tuple[str, ...], top: int
 ) -> list[Prediction]:
     """The `top` classes of each image, from probabilities (N, classes)."""
-    predictions = []
-    for path, row in zip(paths, probabilities, strict=True):
-        best = np.argsort(-row, kind="stable")[:top]
-        predictions.append(Prediction(path, tuple(classes[number] for number in best), tuple(row[best].tolist())))
-    return predictions
+    best_first = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    return [
+        Prediction(path, tuple((classes[number], float(row[number])) for number in best))
+        for path, row, best in zip(paths, probabilities, best_first, strict=True)
+    ]
 
 
 def find_project_with_model() -> Path:
