@@ -125,7 +125,7 @@ def test_a_forced_repetition_leaves_no_second_run(project: Path, tiny_params: Pa
         assert len(active_runs(tiny_params)) == 2
     repetition = publish(read_project(), frozenset({"train"}))
     assert published_run(tiny_params).info.run_id == first.run_id == repetition.run_id
-    assert "repeats" in repetition.actions[0]
+    assert "a duplicate of it" in repetition.actions[0]
 
 
 def test_other_figures_for_the_same_state_replace_its_run(project: Path, tiny_params: Params) -> None:
