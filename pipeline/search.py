@@ -72,11 +72,13 @@ def read_space(project: Project, ranges: Mapping[str, str]) -> dict[str, Any]:
         try:
             if len(ends) == 1:
                 space[setting] = CategoricalDistribution(text.split(","))
-            elif all(end.isdecimal() for end in ends):
-                space[setting] = IntDistribution(*map(int, ends), log=is_log)
+                continue
+            low, high = ends
+            if low.isdecimal() and high.isdecimal():
+                space[setting] = IntDistribution(int(low), int(high), log=is_log)
             else:
-                space[setting] = FloatDistribution(*map(float, ends), log=is_log)
-        except (TypeError, ValueError) as error:
+                space[setting] = FloatDistribution(float(low), float(high), log=is_log)
+        except ValueError as error:
             raise UserError(f"{setting}={text}: {error}; allowed: LOW..HIGH, log:LOW..HIGH, or A,B,C") from None
     return space
 
