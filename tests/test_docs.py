@@ -28,7 +28,7 @@ PAGES = [
     PROJECT / "docs" / "changing-things.md",  # of the rest, first the pages whose results others use
     *sorted(PROJECT.glob("docs/*.md")),
 ]
-BLOCK = re.compile(r"^(?:<!-- not run by the tests: (?P<reason>.*?) -->\n+)?```sh\n(?P<text>.*?)^```$", re.S | re.M)
+BLOCK = re.compile(r"^(?:<!-- not run by the tests: (?P<reason>[^\n]*?) -->\n+)?```sh\n(?P<text>.*?)^```$", re.S | re.M)
 QUICK = {"train": {"epochs": 1, "peak_epoch": 0.5}}  # as the experiment in docs/changing-things.md, so DVC caches it
 SERVES = re.compile(r"^(make (?:ui|app)|(?:\w+=\S+ )*mlflow (?:models serve|server)) ?[^#\n]*")
 
@@ -145,8 +145,13 @@ def test_a_block_runs_as_it_is_printed(
 ) -> None:
     if block.reason:
         pytest.skip(f"{block}: {block.reason}")
+    assert "pip install" not in block.text, f"{block} would change this very environment: give it a reason above"
     environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "DVC_ROOT"}}
-    environment |= {"MLFLOW_PORT": str(ports["5000"]), "PATH": f"{clone}/.venv/bin:{environment['PATH']}"}
+    environment |= {
+        "MLFLOW_PORT": str(ports["5000"]),
+        "PIP_NO_INDEX": "1",
+        "PATH": f"{clone}/.venv/bin:{environment['PATH']}",
+    }
     log = tmp_path / "log"
     with log.open("wb") as output:
         shell = subprocess.Popen(
