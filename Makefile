@@ -8,7 +8,8 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export NO_ALBUMENTATIONS_UPDATE := 1
-export USER ?= $(shell id -un 2>/dev/null || echo nobody) # DVC fails for a user id without a name, as in containers
+# DVC fails for a user id without a name, as in containers.
+export USER ?= $(shell id -un 2>/dev/null || echo nobody)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 PYTHON := .venv/bin/python

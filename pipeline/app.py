@@ -2,6 +2,7 @@
 
 import os
 import sys
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +26,10 @@ from pipeline.stage import main
 BAR = Markup('<tr><th>{}</th><td><meter value="{}"></meter></td><td>{}</td></tr>')
 UPLOADS = TemporaryDirectory(prefix="cifar-resnet-app-")  # removed when this process ends
 os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": UPLOADS.name, "HF_HUB_OFFLINE": "1"}
-sys.path.append("build/app")  # where `make app` installs Gradio, which asks for an older Pillow than this project's
+# Where `make app` installs Gradio, which asks for an older Pillow than this project's.
+sys.path.append(str(Path(__file__).resolve().parent.parent / "build" / "app"))
+if __name__ == "__main__":  # before Gradio is needed, so that help needs none
+    ArgumentParser("python -m pipeline.app", description=__doc__).parse_args()
 try:
     import gradio as gr
 except ModuleNotFoundError as error:

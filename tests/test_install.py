@@ -63,7 +63,7 @@ def indexes(tmp_path: Path) -> Iterator[str]:
 
 
 def make(project: Path, indexes: str, *variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "MAKE", "MFLAGS"))}
     environment |= {"PIP_INDEX_URL": f"{indexes}/pypi", "PIP_CONFIG_FILE": os.devnull, "PIP_NO_CACHE_DIR": "1"}
     command = ["make", ".venv/.runtime-installed", f"TORCH_INDEX={indexes}/cpu", *variables]
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
