@@ -118,6 +118,16 @@ def test_stages_complete_one_run_between_them(project: Path, tiny_params: Params
     assert {"evaluate/accuracy", "lr_find/loss"} <= run.data.metrics.keys()
 
 
+def test_a_class_of_any_name_has_a_metric_of_its_own(project: Path, tiny_params: Params) -> None:
+    metrics = json.loads(layout.TEST_METRICS.read_text(encoding="utf-8"))
+    metrics["per_class_accuracy"] = {"a & b": 0.1, "a % b": 0.2, "x" * 250: 0.3, "größer": 0.4}
+    layout.TEST_METRICS.write_text(json.dumps(metrics), encoding="utf-8")
+    publish(read_project(), ALL)
+    logged = published_run(tiny_params).data.metrics
+    shown = {name.rpartition("/")[2]: value for name, value in logged.items() if "per_class" in name}
+    assert shown == {"a _ b": 0.1, "a _ b 1": 0.2, "x" * 200: 0.3, "größer": 0.4}
+
+
 def test_a_forced_repetition_leaves_no_second_run(project: Path, tiny_params: Params) -> None:
     first = publish(read_project(), ALL)
     with follow() as live:

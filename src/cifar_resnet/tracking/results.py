@@ -14,7 +14,8 @@ A prefix is a section of MLflow's charts, and these names put the sections into 
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -110,8 +111,9 @@ def _sweep_values() -> Iterator[Value]:
     found = json.loads(layout.LR_FOUND.read_text(encoding="utf-8"))
     yield Value("lr_find/lr_min", 0, found["lr_min"])
     yield Value("lr_find/lr_max", 0, found["lr_max"])
+    names = _name_parts(found["suggestions"])
     for rule, rate in found["suggestions"].items():
-        yield Value(f"lr_find/suggestion/{rule.replace('/', '_')}", 0, rate)
+        yield Value(f"lr_find/suggestion/{names[rule]}", 0, rate)
 
 
 def _training_values() -> Iterator[Value]:
@@ -125,10 +127,19 @@ def _training_values() -> Iterator[Value]:
 def _test_values() -> Iterator[Value]:
     for name, value in test_metrics().items():
         if isinstance(value, dict):
-            group = name.removesuffix("_accuracy")
-            yield from (Value(f"evaluate/{group}/{part}", 0, number) for part, number in value.items())
+            group, names = name.removesuffix("_accuracy"), _name_parts(value)
+            yield from (Value(f"evaluate/{group}/{names[part]}", 0, number) for part, number in value.items())
         else:
             yield Value(f"evaluate/{name}", 0, value)
+
+
+def _name_parts(texts: Iterable[str]) -> dict[str, str]:
+    """For each text a part of a metric's name: MLflow takes 250 characters in all, and few signs. No two are alike."""
+    parts: dict[str, str] = {}
+    for text in texts:
+        part = re.sub(r"[^\w.\- :]", "_", text)[:200]
+        parts[text] = f"{part} {len(parts)}" if part in parts.values() else part
+    return parts
 
 
 def test_metrics() -> dict[str, Any]:
