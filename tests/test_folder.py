@@ -1,16 +1,22 @@
 """`data.dataset: folder`: pictures of any kind in, a data set out, or the reason why not."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from real_repro import all_runs, dvc
+from ruamel.yaml import YAML
+from sklearn.datasets import load_digits
 
+from cifar_resnet import layout
 from cifar_resnet.data import Dataset
 from cifar_resnet.datasets import make_dataset
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import Params
+from pipeline.demo import RECIPE, overlay
 
 RED, BLUE = (200, 30, 30), (20, 40, 220)
 
@@ -109,6 +115,10 @@ def remove(path: Path) -> None:
         (lambda root: remove(root / "red"), "class 'red' has no pictures"),
         (lambda root: picture(root / "red" / "dark" / "0.png"), "red/dark is a folder inside a class"),
         (lambda root: picture(root / "Red" / "0.png"), "classes 'Red', 'red' differ only in case"),
+        (
+            lambda root: (picture(root / "caf\u00e9" / "0.png"), picture(root / "cafe\u0301" / "1.png")),
+            "two folders 'café', spelled with other bytes",
+        ),
         (lambda root: picture(root / "stray.png"), r"stray.png lies beside the folders of the classes"),
         (lambda root: picture(root / "rare" / "0.png"), "set has no picture of 'rare'"),
         (lambda root: pictures(root / "train"), "there is no folder .*/test"),
@@ -117,7 +127,17 @@ def remove(path: Path) -> None:
             "train and test must have the same classes; only one of them has 'new'",
         ),
     ],
-    ids=["one class", "empty class", "inner folder", "case", "stray", "class missing in test", "no test", "differ"],
+    ids=[
+        "one class",
+        "empty class",
+        "inner folder",
+        "case",
+        "bytes",
+        "stray",
+        "class missing in test",
+        "no test",
+        "differ",
+    ],
 )
 def test_folders_that_make_no_data_set_are_refused_with_the_remedy(
     damage: Callable[[Path], object], reason: str, make: Callable, tmp_path: Path
@@ -130,3 +150,27 @@ def test_folders_that_make_no_data_set_are_refused_with_the_remedy(
 def test_a_missing_folder_is_named_with_the_setting(make: Callable, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no folder .*missing: make it.*data\.folder"):
         make(tmp_path / "missing")
+
+
+def test_a_folder_of_real_pictures_trains_to_95_percent_and_dvc_sees_every_change(workspace: Path) -> None:
+    digits = load_digits()
+    random = np.random.default_rng(0)
+    for index, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+        image = Image.fromarray((pixels * 15.9).astype(np.uint8)).resize(
+            random.integers(24, 60, 2), Image.Resampling.BICUBIC
+        )
+        file = Path("images", f"the digit {label}, <b>by hand & 100% so", f"{index}.{('png', 'jpg')[index % 2]}")
+        file.parent.mkdir(exist_ok=True)
+        image.convert(("L", "RGB")[index % 3 % 2]).save(file, quality=95)
+    recipe = YAML(typ="safe", pure=True).load(RECIPE)
+    overlay(layout.PARAMS, recipe | {"data": {"dataset": "folder"}}, layout.PARAMS)
+    dvc("repro")
+    assert json.loads(layout.TEST_METRICS.read_text(encoding="utf-8"))["accuracy"] > 0.95
+    (run,) = all_runs(workspace)
+    assert run.data.metrics["evaluate/per_class/the digit 0_ _b_by hand _ 100_ so"] > 0.9
+    assert sum(name.startswith("evaluate/per_class/") for name in run.data.metrics) == 10
+    assert json.loads(dvc("status", "--json")) == {}
+    added = picture(file.with_name("new.png"))
+    assert list(json.loads(dvc("status", "--json"))) == ["download"]
+    added.unlink()
+    assert json.loads(dvc("status", "--json")) == {}
