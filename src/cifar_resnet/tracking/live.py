@@ -28,6 +28,7 @@ from cifar_resnet.tracking.runs import (
     has_settings,
     log_values,
     logged_values,
+    metric_names,
     set_tags,
     unpublished_trainings,
 )
@@ -68,7 +69,7 @@ class LiveRun:
                 **process_tags(),
             }
             alike = [run for run in earlier if has_settings(run, project.tracked)]
-            fitting = [run for run in alike if finished or not logged_values(store, run)]
+            fitting = [run for run in alike if finished or not metric_names(run)]
             if fitting:
                 run = fitting[-1]
                 earlier.remove(run)

@@ -56,10 +56,15 @@ def log_values(store: Store, run: Run, values: Sequence[Value], model_id: str | 
         store.client.log_batch(run.info.run_id, metrics[start : start + MAX_VALUES])
 
 
+def metric_names(run: Run) -> list[str]:
+    """The metrics that a run has, without those of the machine."""
+    return [name for name in run.data.metrics if not name.startswith(OF_MACHINE)]
+
+
 def logged_values(store: Store, run: Run) -> dict[tuple[str, int], list[float]]:
-    """Every metric value that a run has, by name and step, but for those of the machine."""
+    """Every metric value that a run has, by name and step; without those of the machine."""
     logged = defaultdict(list)
-    for name in (name for name in run.data.metrics if not name.startswith(OF_MACHINE)):
+    for name in metric_names(run):
         for metric in store.client.get_metric_history(run.info.run_id, name):
             logged[name, metric.step].append(metric.value)
     return logged
