@@ -111,7 +111,7 @@ class Comparison:
         yield f"{other} gets {_with_interval(self.other)} right, {one} {_with_interval(self.first)}."
         yield (
             f"The difference is {points(counts.difference)}, 95% interval {span(self.interval, points)}; of the "
-            f"{differing:,} images that only one of them gets right, {counts.only_second:,} are {other}'s (McNemar's "
+            f"{differing:,} images that only one of them gets right, {other} has {counts.only_second:,} (McNemar's "
             f"exact test: {p_text(self.p_value)})."
         )
         yield _meaning(self.p_value, "two equally good networks")
