@@ -33,7 +33,7 @@ def decode_image(file: Path | BinaryIO, side_px: int) -> NDArray[np.uint8]:
     """The image in a file as uint8 (side_px, side_px, 3).
 
     Raises:
-        ValueError: it is no readable image, or has too many pixels; the message goes on from the file's name.
+        ValueError: it is no readable image, or has too many pixels; the message follows on the file's name.
     """
     try:
         with Image.open(file, formats=FORMATS) as image:

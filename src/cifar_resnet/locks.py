@@ -13,7 +13,7 @@ NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP}
 
 @contextmanager
 def locked(path: Path, timeout_seconds: float) -> Iterator[None]:
-    """Hold the lock that a file stands for; where the file system has none, as some NFS, warn and go on without.
+    """Hold the lock that a file stands for; where the file system has none, as some NFS, warn and continue without one.
 
     Raises:
         Timeout: another process holds it.

@@ -214,14 +214,14 @@ def store() -> Finding:
             socket.create_connection((address.hostname, port), timeout=1).close()
     except (OSError, ValueError, sqlite3.Error) as failed:
         return warning(
-            f"the MLflow store {masked(uri)} does not answer ({failed}): stages go on without it, and `python -m "
+            f"the MLflow store {masked(uri)} does not answer ({failed}): stages continue without it, and `python -m "
             "pipeline.sync` publishes their results later"
         )
     return ok(f"MLflow store {masked(uri)}")
 
 
 def has_git() -> bool:
-    """Whether this folder is in a Git repository, which `git` itself may yet refuse to use."""
+    """Whether this folder is in a Git repository, although `git` itself may refuse to use it."""
     return any((folder / ".git").exists() for folder in (Path.cwd(), *Path.cwd().parents))
 
 

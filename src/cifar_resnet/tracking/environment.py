@@ -8,7 +8,7 @@ DEFAULTS = {
     # MLflow would wait 120 s for an answer and ask 8 times, which can hold up a training for a quarter of an hour.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "PGCONNECT_TIMEOUT": "5",  # seconds for each address of a PostgreSQL server, which else are 130
+    "PGCONNECT_TIMEOUT": "5",  # seconds for each address of a PostgreSQL server; the default waits 130
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
