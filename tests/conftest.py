@@ -10,9 +10,8 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
 import pytest
+from support.project import PROJECT, TINY
 
-from cifar_resnet.data import Dataset
-from cifar_resnet.datasets import make_dataset
 from cifar_resnet.params import Params, load_params
 from pipeline.demo import overlay
 
@@ -27,9 +26,7 @@ os.environ |= {
 # A shell starts background jobs with it ignored, and so would be every process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ["finished_pipeline"]
-
-PROJECT = Path(__file__).resolve().parent.parent
+pytest_plugins = ["support.finished_pipeline"]
 
 # `make test-fast` leaves out the tests that use one of these, themselves or by way of a fixture or helper.
 SLOW = (
@@ -57,7 +54,7 @@ def modules_used(function: Callable[..., object], seen: set[object]) -> Iterator
         value = function.__globals__.get(name)
         module = value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", ""))
         yield module
-        if (PROJECT / "tests" / f"{module}.py").exists() and callable(value):
+        if module.startswith(("support.", "test_")) and callable(value):
             yield from modules_used(value, seen)
 
 
@@ -66,24 +63,6 @@ def names_in(code: CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from names_in(constant)
-
-
-TINY = {
-    "data": {"dataset": "digits"},
-    "augment": {"padding": 2, "flip": False, "cutout": 4},
-    "model": {"width": 4},
-    "lr_find": {"steps": 20},
-    "train": {"epochs": 2, "peak_epoch": 0.5, "batch_size": 128},
-    "gradcam": {"images": 6, "grid_images": 4},
-    "compute": {"device": "cpu", "precision": "fp32", "compile": "off", "threads": 1},
-    "runtime": {"workers": 0},
-}
-
-
-def make_digits(seed: int) -> Dataset:
-    """The data set `digits`, with this seed of its test split."""
-    data = load_params(PROJECT / "params.yaml").data
-    return make_dataset(data.model_copy(update={"dataset": "digits", "split_seed": seed}))
 
 
 @pytest.fixture(scope="session")

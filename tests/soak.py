@@ -13,10 +13,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
-from finished_pipeline import run
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from real_repro import LOCK, all_runs, dvc, running_stage, send, start_repro
+from support.finished_pipeline import run
+from support.real_repro import LOCK, all_runs, dvc, running_stage, send, start_repro
 
 from cifar_resnet import layout
 from cifar_resnet.dvc_files import read_lock

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from conftest import PROJECT
-from evaluated_digits import write_project
 from PIL import Image
 from playwright.sync_api import Route, expect, sync_playwright
+from support.evaluated_digits import write_project
+from support.project import PROJECT
 from test_tracking_server import free_port, wait_for
 from test_ui_browser import ARGUMENTS, CHROMIUM
 

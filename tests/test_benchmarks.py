@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import make_digits
-from real_repro import all_runs
+from support.project import make_digits
+from support.real_repro import all_runs
 from torch import nn
 
 from benchmarks import recipe

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT
-from finished_pipeline import run
+from support.finished_pipeline import run
+from support.project import PROJECT
 
 from cifar_resnet import layout
 from pipeline.demo import overlay

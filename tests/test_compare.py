@@ -10,11 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from compared_runs import compared  # noqa: F401 - a fixture
-from conftest import overlay
-from finished_pipeline import commit, epochs, run
 from mlflow import MlflowClient
-from real_repro import all_runs, dvc, wait_for
+from support.compared_runs import compared  # noqa: F401 - a fixture
+from support.finished_pipeline import commit, epochs, run
+from support.real_repro import all_runs, dvc, wait_for
 
 from cifar_resnet import layout
 from cifar_resnet.compare_sources import find_group
@@ -25,6 +24,7 @@ from cifar_resnet.params import load_params
 from cifar_resnet.project import read_project
 from cifar_resnet.tracking import publish
 from pipeline import compare, search
+from pipeline.demo import overlay
 
 pytestmark = pytest.mark.xdist_group("compare")  # whose project is made once
 

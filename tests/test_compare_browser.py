@@ -8,10 +8,9 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pytest
-from compared_runs import compared  # noqa: F401 - a fixture
-from conftest import overlay
-from finished_pipeline import run
 from playwright.sync_api import Browser, Page, expect
+from support.compared_runs import compared  # noqa: F401 - a fixture
+from support.finished_pipeline import run
 from test_report import HOSTILE
 from test_report_browser import CHROMIUM, browser, page, pixels, shown  # noqa: F401 - two are fixtures
 
@@ -25,6 +24,7 @@ from cifar_resnet.gradcam import activation_maps
 from cifar_resnet.pages import heat_sheet
 from cifar_resnet.params import load_params
 from pipeline import compare
+from pipeline.demo import overlay
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no `chromium` on the PATH to open the page with"),

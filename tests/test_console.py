@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 import torch
-from conftest import make_digits
+from support.project import make_digits
 
 from cifar_resnet import console
 from cifar_resnet.compute import prepare_compute

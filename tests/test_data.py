@@ -2,8 +2,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_digits
 from sklearn.datasets import load_digits
+from support.project import make_digits
 
 from cifar_resnet.data import ARRAYS, Dataset, load_dataset, save_dataset, split_validation
 from cifar_resnet.errors import UserError

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from conftest import PROJECT, make_digits
 from mlflow import MlflowClient
 from ruamel.yaml import YAML
+from support.project import PROJECT, make_digits
 
 from cifar_resnet.image_files import read_image
 from cifar_resnet.params import load_params

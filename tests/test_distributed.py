@@ -8,10 +8,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import overlay
-from finished_pipeline import run_train
 from mlflow import MlflowClient
-from real_repro import wait_for
+from support.finished_pipeline import run_train
+from support.real_repro import wait_for
 from test_tracking_server import free_port
 
 from cifar_resnet import layout
@@ -19,6 +18,7 @@ from cifar_resnet.history import read_history
 from cifar_resnet.lr_range import FoundRates
 from cifar_resnet.params import load_params
 from pipeline import download
+from pipeline.demo import overlay
 
 
 @pytest.fixture(autouse=True)

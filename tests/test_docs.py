@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import PROJECT, TINY, make_digits
 from PIL import Image
 from ruamel.yaml import YAML
+from support.project import PROJECT, TINY, make_digits
 from test_tracking_server import free_port
 
 from pipeline.demo import overlay

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT
+from support.project import PROJECT
 
 from cifar_resnet import surroundings
 from cifar_resnet.errors import UserError

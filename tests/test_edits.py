@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT
-from real_repro import dvc, finish
 from ruamel.yaml import YAML
+from support.project import PROJECT
+from support.real_repro import dvc, finish
 
 from cifar_resnet import layout
 

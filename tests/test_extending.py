@@ -4,9 +4,9 @@ import json
 import re
 from pathlib import Path
 
-from conftest import PROJECT
-from real_repro import all_runs, dvc, executed
 from ruamel.yaml import YAML
+from support.project import PROJECT
+from support.real_repro import all_runs, dvc, executed
 
 from cifar_resnet import layout
 from pipeline.demo import overlay

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from real_repro import all_runs, dvc
 from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
+from support.real_repro import all_runs, dvc
 
 from cifar_resnet import layout
 from cifar_resnet.data import Dataset

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from conftest import PROJECT
+from support.project import PROJECT
 
 REQUIREMENTS = """
 filelock==4.2.11          # via torch

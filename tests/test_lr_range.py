@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_digits
+from support.project import make_digits
 
 from cifar_resnet.errors import UserError
 from cifar_resnet.lr_range import RULES, FoundRates, LRSweep, as_sweep, find_rates, read_found_rates, sweep

@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from finished_pipeline import ALL, epochs, follow
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from support.finished_pipeline import ALL, epochs, follow
 
 from cifar_resnet.params import Params
 from cifar_resnet.project import read_project

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import PROJECT
 from nbclient import NotebookClient
+from support.project import PROJECT
 
 TOUR = PROJECT / "notebooks" / "tour.ipynb"
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import PROJECT
-from evaluated_digits import write_project
 from PIL import Image
+from support.evaluated_digits import write_project
+from support.project import PROJECT
 
 from cifar_resnet import layout
 from cifar_resnet.data import load_dataset

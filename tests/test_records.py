@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import overlay
-from finished_pipeline import run
-from real_repro import LOCK, all_runs, dvc, executed, start_repro, wait_for
+from support.finished_pipeline import run
+from support.real_repro import LOCK, all_runs, dvc, executed, start_repro, wait_for
 from test_checkpoint import full_disk
 
 from cifar_resnet import layout
@@ -17,6 +16,7 @@ from cifar_resnet.history import read_history
 from cifar_resnet.identity import path_md5
 from cifar_resnet.project import read_project
 from cifar_resnet.records import remove_false_records, require_older, require_unchanged, write_receipt
+from pipeline.demo import overlay
 
 pytestmark = pytest.mark.xdist_group("records")
 

@@ -2,7 +2,7 @@
 
 import re
 
-from conftest import PROJECT
+from support.project import PROJECT
 
 PAGE = PROJECT / "docs" / "reliability.md"
 

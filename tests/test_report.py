@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluated_digits import write_project
 from markdown_it import MarkdownIt
 from PIL import Image
 from sklearn.datasets import load_sample_images
+from support.evaluated_digits import write_project
 
 from cifar_resnet import layout
 from cifar_resnet.data import Images, load_dataset

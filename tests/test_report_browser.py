@@ -13,13 +13,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import PROJECT
 from dvc_render.html import HTML
 from dvc_render.vega import VegaRenderer
-from evaluated_digits import write_project
 from matplotlib.colors import to_rgb
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from support.evaluated_digits import write_project
+from support.project import PROJECT
 from test_report import HOSTILE, make_report
 
 from cifar_resnet import layout

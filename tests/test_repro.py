@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import overlay
-from real_repro import LOCK, STAGES, all_runs, dvc, executed, finish, wait_for
+from support.real_repro import LOCK, STAGES, all_runs, dvc, executed, finish, wait_for
 
 from cifar_resnet import layout
 from cifar_resnet.tracking.publication import FILES
+from pipeline.demo import overlay
 
 pytestmark = pytest.mark.xdist_group("repro")  # one finished pipeline for all
 

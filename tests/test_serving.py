@@ -21,9 +21,9 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from evaluated_digits import write_project
-from finished_pipeline import ALL
 from PIL import Image
+from support.evaluated_digits import write_project
+from support.finished_pipeline import ALL
 from test_tracking_server import free_port, wait_for
 
 from cifar_resnet import layout

@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import PROJECT, TINY
-from finished_pipeline import defined_stages, run_train
 from PIL import Image
 from ruamel.yaml import YAML
+from support.finished_pipeline import defined_stages, run_train
+from support.project import PROJECT, TINY
 
 from cifar_resnet import layout
 from cifar_resnet.data import load_dataset

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, TINY, overlay
-from finished_pipeline import ALL, commit, run, write_dvc_project, write_outputs
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from ruamel.yaml import YAML
+from support.finished_pipeline import ALL, commit, run, write_dvc_project, write_outputs
+from support.project import PROJECT, TINY
 
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import load_params
@@ -23,6 +23,7 @@ from cifar_resnet.tracking.publication import FILES
 from cifar_resnet.tracking.runs import STATE
 from cifar_resnet.tracking.store import open_store
 from pipeline import runs, sync
+from pipeline.demo import overlay
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,8 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
-from conftest import overlay
-from finished_pipeline import epochs, follow
 from mlflow.entities import Run
+from support.finished_pipeline import epochs, follow
 
 from cifar_resnet import layout
 from cifar_resnet.errors import UserError
@@ -22,6 +21,7 @@ from cifar_resnet.tracking.live import LiveRun
 from cifar_resnet.tracking.provenance import process_tags
 from cifar_resnet.tracking.runs import TRAINING, close_dead_runs
 from cifar_resnet.tracking.store import open_store
+from pipeline.demo import overlay
 from pipeline.stage import _exit_in_order
 
 fork = multiprocessing.get_context("fork")

@@ -9,10 +9,10 @@ import numpy as np
 import PIL
 import pytest
 import torch
-from conftest import TINY, overlay
-from finished_pipeline import ALL, epochs, follow, write_json, write_metrics, write_outputs, write_table
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from support.finished_pipeline import ALL, epochs, follow, write_json, write_metrics, write_outputs, write_table
+from support.project import TINY
 
 from cifar_resnet import layout
 from cifar_resnet.history import write_history
@@ -25,6 +25,7 @@ from cifar_resnet.tracking import publish
 from cifar_resnet.tracking.publication import SAME_WEIGHTS
 from cifar_resnet.tracking.runs import MODEL, STATE, TRAINING
 from cifar_resnet.tracking.store import open_store
+from pipeline.demo import overlay
 
 PROJECT = Path(__file__).resolve().parent.parent
 

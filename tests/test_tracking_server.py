@@ -15,8 +15,8 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
-from finished_pipeline import ALL, epochs, follow
 from mlflow.entities import Run
+from support.finished_pipeline import ALL, epochs, follow
 
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import Params

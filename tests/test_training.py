@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_digits
+from support.project import make_digits
 from torch import Tensor
 
 from cifar_resnet.checkpoint import Checkpoint

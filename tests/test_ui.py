@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 
 import psutil
 import pytest
-from conftest import PROJECT
+from support.project import PROJECT
 from test_tracking_server import free_port, wait_for
 
 UI = [sys.executable, "-m", "pipeline.ui"]

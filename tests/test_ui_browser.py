@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from finished_pipeline import ALL
 from playwright.sync_api import expect, sync_playwright
+from support.finished_pipeline import ALL
 from test_tracking_server import free_port, wait_for
 
 from cifar_resnet.project import read_project

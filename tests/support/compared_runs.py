@@ -5,9 +5,9 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, TINY, make_digits
-from evaluated_digits import train_a_moment
-from finished_pipeline import commit, epochs, run, write_dvc_project, write_outputs
+from support.evaluated_digits import train_a_moment
+from support.finished_pipeline import commit, epochs, run, write_dvc_project, write_outputs
+from support.project import PROJECT, TINY, make_digits
 
 from cifar_resnet import layout
 from cifar_resnet.compute import prepare_compute

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import psutil
-from finished_pipeline import commit, run
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from support.finished_pipeline import commit, run
 
 LOCK = Path("dvc.lock")
 STAGES = ["download", "lr_find", "train", "evaluate", "gradcam_report"]

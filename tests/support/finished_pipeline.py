@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from ruamel.yaml import YAML
+from support.project import PROJECT
 
 from cifar_resnet import layout
 from cifar_resnet.data import Dataset, save_dataset
@@ -28,8 +29,6 @@ from cifar_resnet.params import Params
 from cifar_resnet.project import read_project
 from cifar_resnet.tracking.live import LiveRun, live_training
 from cifar_resnet.tracking.store import open_store
-
-PROJECT = Path(__file__).resolve().parent.parent
 
 
 def defined_stages() -> dict[str, Stage]:
@@ -155,7 +154,7 @@ def write_dvc_project(folder: Path) -> None:
 
 PUBLISH = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).resolve().parent.parent / "src")!r})
+sys.path.insert(0, {str(PROJECT / "src")!r})
 from cifar_resnet.project import read_project
 from cifar_resnet.tracking import publish_stage
 publish_stage(sys.argv[1], read_project())

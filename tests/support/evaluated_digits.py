@@ -6,7 +6,7 @@ from contextlib import chdir
 from pathlib import Path
 
 import torch
-from conftest import PROJECT, TINY, make_digits
+from support.project import PROJECT, TINY, make_digits
 
 from cifar_resnet import layout
 from cifar_resnet.compute import prepare_compute
