@@ -4,8 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from mlflow import MlflowClient
@@ -77,7 +82,16 @@ def test_sync_completes_the_run_that_the_stages_made(project: Path, capsys: pyte
     assert printed_by_sync(capsys) == f"nothing to do: MLflow run {completed.info.run_name} is complete\n"
 
 
-def test_sync_gives_the_run_again_in_a_fresh_clone(
+@contextmanager
+def web_server(folder: Path) -> Iterator[str]:
+    """Address under which the files of `folder` can be read."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(folder)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_results_on_a_web_server_are_all_that_a_fresh_clone_needs(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     remote, clone = tmp_path / "remote", tmp_path / "clone"
@@ -87,7 +101,9 @@ def test_sync_gives_the_run_again_in_a_fresh_clone(
     run("git", "clone", "--quiet", str(project), str(clone), cwd=tmp_path)
     monkeypatch.chdir(clone)
     assert "is missing: run `dvc pull`" in printed_by_sync(capsys)
-    run("dvc", "pull", cwd=clone)
+    with web_server(remote) as address:
+        run("dvc", "remote", "add", "--local", "--default", "published", address, cwd=clone)
+        run("dvc", "pull", *ALL, cwd=clone)
     environment = {"PYTHONPATH": str(PROJECT), "PATH": os.environ["PATH"]}
     assert "added 17 files" in run(sys.executable, "-m", "pipeline.sync", cwd=clone, env=environment)
     monkeypatch.chdir(project)
