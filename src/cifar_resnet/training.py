@@ -107,17 +107,12 @@ def require_workable(train: TrainParams, augment: AugmentParams, data: TrainingD
     """Refuse settings that are possible each for itself, and useless with these images.
 
     Raises:
-        UserError: nothing is left of an image, a batch is too large, BatchNorm would see a single image, or the
-            averaged weights would stay those of the untrained network.
+        UserError: nothing is left of an image, a batch is too large, or the averaged weights would stay those of the
+            untrained network.
     """
     num_images = len(data.labels)
     if num_images < train.batch_size:
         raise UserError(f"train.batch_size is {train.batch_size}; there are {num_images} training images")
-    if num_images % train.batch_size == 1:
-        raise UserError(
-            f"train.batch_size is {train.batch_size}; with {num_images:,} training images the last batch would have "
-            "one, and BatchNorm needs two: choose another"
-        )
     most_px = data.images.shape[1] - 1
     if augment.cutout > most_px:
         raise UserError(f"augment.cutout is {augment.cutout}; allowed for images of {most_px + 1} px: 0 to {most_px}")
