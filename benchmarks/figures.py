@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measurements import OURS, OURS_FP32, PLAIN
+from benchmarks.measurements import OURS, OURS_FP32, PLAIN, TUNED
 
 Samples = Mapping[str, Any]
 
@@ -25,7 +25,7 @@ def summarize(rounds: Sequence[Samples], parts: Samples, batch_size: int) -> dic
     products = [each["products"] for each in rounds]
     return {
         "num_rounds": len(rounds),
-        "contenders": {name: _against_plain(own, laps[PLAIN], batch_size) for name, own in laps.items()},
+        "contenders": {name: _contender(own, laps, batch_size) for name, own in laps.items()},
         "products": {
             "flops_per_second": {
                 kind: median(each["flops_per_second"][kind] for each in products)
@@ -44,12 +44,16 @@ def summarize(rounds: Sequence[Samples], parts: Samples, batch_size: int) -> dic
     }
 
 
-def _against_plain(own: Sequence[Samples], plain: Sequence[Samples], batch_size: int) -> dict[str, Any]:
+def _contender(own: Sequence[Samples], laps: Mapping[str, Sequence[Samples]], batch_size: int) -> dict[str, Any]:
     figures: dict[str, Any] = {"compute": own[0].get("compute", "cpu, fp32")}
     for span, clock in product(("step", "epoch"), ("cpu", "wall")):
-        seconds, plain_seconds = ([lap[span][clock] for lap in laps] for laps in (own, plain))
+        seconds = [lap[span][clock] for lap in own]
         figures[f"{span}_{clock}_seconds"] = median(seconds)
-        figures[f"{span}_{clock}_ratio"] = median(map(truediv, seconds, plain_seconds))
+        figures[f"{span}_{clock}_ratio"] = {
+            base: median(map(truediv, seconds, [lap[span][clock] for lap in laps[base]]))
+            for base in (TUNED, PLAIN)
+            if base in laps
+        }
     figures["images_per_second"] = batch_size / figures["step_wall_seconds"]
     figures["peak_bytes"] = median(lap["peak_bytes"] for lap in own)
     return figures

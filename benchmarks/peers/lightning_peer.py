@@ -1,15 +1,17 @@
 """PyTorch Lightning: a LightningModule and a Trainer with its default callbacks, logger and checkpoints."""
 
+import os
 from typing import Any
 
 import lightning as L
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR
 from torchmetrics.classification import MulticlassAccuracy
 
-from benchmarks.peers.task import MOMENTUM, PEAK_LR, WEIGHT_DECAY, Task, read_task, say
+from benchmarks.peers.task import MOMENTUM, PEAK_LR, WEIGHT_DECAY, Task, has_bf16, read_task, say
 
 
 class Classifier(L.LightningModule):
@@ -61,6 +63,11 @@ class Lines(L.Callback):
 
 if __name__ == "__main__":
     task = read_task()
-    L.Trainer(max_epochs=task.epochs, callbacks=[Lines()]).fit(
-        Classifier(task), task.train_loader(), task.test_loader()
+    model = Classifier(task)
+    precision = None
+    if os.environ.get("TUNED"):
+        model = model.to(memory_format=torch.channels_last)
+        precision = "bf16-mixed" if has_bf16() else None
+    L.Trainer(max_epochs=task.epochs, callbacks=[Lines()], precision=precision).fit(
+        model, task.train_loader(), task.test_loader()
     )

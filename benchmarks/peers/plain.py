@@ -8,7 +8,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from benchmarks.peers.task import MOMENTUM, PEAK_LR, WEIGHT_DECAY, read_task, say
+from benchmarks.peers.task import MOMENTUM, PEAK_LR, WEIGHT_DECAY, Task, read_task, say
 
 
 def train(
@@ -46,12 +46,16 @@ def test(model: nn.Module, loader: DataLoader[tuple[Tensor, int]]) -> None:
     say(f"Test set: Average loss: {test_loss}, Accuracy: {correct}")
 
 
-if __name__ == "__main__":
-    task = read_task()
+def run(task: Task, model: nn.Module) -> None:
+    """Train for the task's epochs."""
     train_loader, test_loader = task.train_loader(), task.test_loader()
-    model = task.make_network()
     optimizer = SGD(model.parameters(), lr=0.01, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
     scheduler = OneCycleLR(optimizer, max_lr=PEAK_LR, epochs=task.epochs, steps_per_epoch=len(train_loader))
     for epoch in range(1, task.epochs + 1):
         train(model, train_loader, optimizer, scheduler, epoch)
         test(model, test_loader)
+
+
+if __name__ == "__main__":
+    task = read_task()
+    run(task, task.make_network())
