@@ -3,6 +3,7 @@ import pty
 import re
 import sys
 import termios
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -12,7 +13,7 @@ from support.project import make_digits
 
 from cifar_resnet import console
 from cifar_resnet.compute import prepare_compute
-from cifar_resnet.console import TrainingConsole, meter, progress
+from cifar_resnet.console import LINE, LogLines, TrainingConsole, progress
 from cifar_resnet.history import EpochMetrics
 from cifar_resnet.params import Params
 from cifar_resnet.training import LearningRates, Trainer
@@ -22,15 +23,16 @@ METRICS = EpochMetrics(1, 0.1, 1.5, 0.75, 0.12345, 0.875, "test")
 
 
 @pytest.fixture
-def show_an_epoch(tiny_params: Params) -> Callable[[int], None]:
+def show_an_epoch(tiny_params: Params) -> Callable[..., None]:
     """A function that shows an epoch of three steps, of which some may be done already; 6 of 8 images are right."""
     compute = prepare_compute(tiny_params.compute)
     trainer = Trainer(tiny_params.train, LearningRates(0.01, 0.1), compute)
     state = trainer.start(make_digits(0), tiny_params.model, seed=0)
 
-    def show(steps_done: int) -> None:
+    def show(steps_done: int, step_seconds: float = 0) -> None:
         shown = TrainingConsole(state, num_held_out=16)
         for state.step in range(steps_done + 1, NUM_STEPS + 1):
+            time.sleep(step_seconds)
             state.totals += torch.tensor([4.0, 6, 8])
             shown.after_step(torch.tensor(0.5), NUM_STEPS)
         shown.after_epoch(METRICS)
@@ -40,7 +42,7 @@ def show_an_epoch(tiny_params: Params) -> Callable[[int], None]:
 
 @pytest.mark.parametrize("steps_done", [0, 1])
 def test_a_log_file_gets_plain_lines(
-    show_an_epoch: Callable[[int], None], steps_done: int, capsys: pytest.CaptureFixture[str]
+    show_an_epoch: Callable[..., None], steps_done: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     show_an_epoch(steps_done)
     epoch, result, test_set, empty = capsys.readouterr().out.splitlines()
@@ -55,7 +57,7 @@ def test_short_work_leaves_no_line_in_a_log_file_and_long_work_some(
 ) -> None:
     assert list(progress("abc", 3, "work")) == ["a", "b", "c"]
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr(console, "LINE_SECONDS", 0)
+    monkeypatch.setattr(console, "LINE_SECONDS", 1e-9)
     assert list(progress("abc", 3, "work")) == ["a", "b", "c"]
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
@@ -63,21 +65,21 @@ def test_short_work_leaves_no_line_in_a_log_file_and_long_work_some(
 
 
 def test_a_line_of_a_log_has_the_rate_and_the_time_left() -> None:
-    assert meter(13, 98, seconds=90) == "13/98 [01:30<09:48,  6.92s/it]"
-    assert meter(13, 98, seconds=6, first=10) == "13/98 [00:06<02:50,  2.00s/it]"  # of a resumed epoch
+    assert LogLines.format_meter(13, 98, 90, prefix="sweep", bar_format=LINE) == "sweep: 13/98 [01:30<09:48,  6.92s/it]"
+    resumed = LogLines.format_meter(13, 98, 6, prefix="epoch", initial=10, bar_format=LINE)
+    assert resumed == "epoch: 13/98 [00:06<02:50,  2.00s/it]"
 
 
-def test_a_terminal_gets_a_bar_that_grows(
-    show_an_epoch: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_terminal_gets_a_bar_that_grows(show_an_epoch: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     ours, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 100))
     with os.fdopen(terminal, "w") as stdout:
         monkeypatch.setattr(sys, "stdout", stdout)
-        show_an_epoch(0)
+        show_an_epoch(0, step_seconds=0.11)
     shown = b"".join(read_all(ours)).decode()
     assert shown.startswith("EPOCH: 1\r\n")
     assert re.search(r"\rLoss=0\.5000 Batch_id=2 Accuracy=75\.00: 100%\|█+\| 3/3 \[", shown)
+    assert "Batch_id=1 Accuracy=75.00:  67%" in shown
     assert shown.endswith("Test set: Average loss: 0.1235, Accuracy: 14/16 (87.50%)\r\n\r\n")
 
 

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Never, TypeVar
 
 from torch import Tensor
@@ -11,29 +11,28 @@ from tqdm import tqdm
 from cifar_resnet.history import EpochMetrics
 from cifar_resnet.training import TrainingState
 
-REFRESH_SECONDS = 0.1
 LINE_SECONDS = 30
+LINE = "{desc}: {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
 
 Item = TypeVar("Item")
 
 
-def progress(items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
-    """Pass the items on, showing how many of `total` have come."""
+class LogLines(tqdm):  # type: ignore[type-arg]
+    """tqdm for a file: plain lines, `mininterval` seconds apart."""
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        if msg is None:  # else tqdm would wipe out its bar
+            print(self, flush=True)
+
+
+def progress(items: Iterable[Item], total: int, description: str, first: int = 0) -> "tqdm[Item]":
+    """Pass the items on, showing how many of `total` have come; rate and time left are those since `first`."""
     if sys.stdout.isatty():
-        yield from tqdm(items, total=total, desc=description, file=sys.stdout)
-        return
-    started = printed = time.monotonic()
-    for number, item in enumerate(items, start=1):
-        yield item
-        if time.monotonic() - printed >= LINE_SECONDS:
-            printed = time.monotonic()
-            print(f"{description}: {meter(number, total, printed - started)}", flush=True)
-
-
-def meter(number: int, total: int, seconds: float, first: int = 0) -> str:
-    """What a bar shows beside itself: `13/98 [01:30<09:48, 6.92s/it]`; time and rate are those since `first`."""
-    shown = "{n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
-    return str(tqdm.format_meter(number, total, seconds, initial=first, bar_format=shown))
+        return tqdm(items, description, total, initial=first, file=sys.stdout)
+    return LogLines(
+        items, description, total, initial=first, mininterval=LINE_SECONDS, delay=LINE_SECONDS, miniters=1, smoothing=0,
+        bar_format=LINE, leave=False,
+    )  # fmt: skip
 
 
 class TrainingConsole:
@@ -42,41 +41,27 @@ class TrainingConsole:
     def __init__(self, state: TrainingState, num_held_out: int) -> None:
         self._state = state
         self._num_held_out = num_held_out
-        self._bar: tqdm[Never] = tqdm(disable=True)
-        self._started = 0.0
-        self._printed = 0.0
-        self._first_step = 0
-        self._next_step = -1  # of no epoch yet
+        self._bar: tqdm[Never] | None = None  # of the epoch
         self._change: str | None = None
 
     def after_step(self, loss: Tensor, num_steps: int) -> None:
         """Show the loss, the batch number and the running accuracy."""
         step = self._state.step
-        if step != self._next_step:
+        if self._bar is None:
             print(f"EPOCH: {self._state.epoch + 1}", flush=True)
-            self._bar = tqdm(total=num_steps, initial=step - 1, disable=None, file=sys.stdout)
-            self._first_step, self._started = step - 1, time.monotonic()
-            self._printed = self._started
-        self._next_step = step + 1
-        # Reading the loss makes a GPU wait, so it is read no more often than the bar is drawn.
-        if not self._bar.disable and (step == num_steps or time.monotonic() - self._bar.last_print_t > REFRESH_SECONDS):
-            self._bar.set_description(self._describe(loss), refresh=False)
-        self._bar.update()
-        if step == num_steps:
-            self._end_bar(loss, num_steps)
-        elif self._bar.disable and time.monotonic() - self._printed >= LINE_SECONDS:  # the output is no terminal
-            self._print_line(loss, num_steps)
-
-    def _end_bar(self, loss: Tensor, num_steps: int) -> None:
-        self._next_step = -1
-        self._bar.close()
-        if self._bar.disable:
-            self._print_line(loss, num_steps)
-
-    def _print_line(self, loss: Tensor, num_steps: int) -> None:
-        self._printed = time.monotonic()
-        done = meter(self._state.step, num_steps, self._printed - self._started, self._first_step)
-        print(f"{self._describe(loss)}: {done}", flush=True)
+            self._bar = progress((), num_steps, "", first=step - 1)
+        # Reading the loss makes a GPU wait, so it is read no more often than it is shown.
+        if step == num_steps or time.time() - self._bar.last_print_t >= self._bar.mininterval:
+            _, num_correct, num_images = self._state.totals.tolist()
+            accuracy = f"Accuracy={100 * num_correct / num_images:.2f}"
+            self._bar.set_description_str(f"Loss={loss.item():.4f} Batch_id={step - 1} {accuracy}", refresh=False)
+        if step < num_steps:
+            self._bar.update()
+        else:
+            self._bar.n = step
+            self._bar.refresh()
+            self._bar.close()
+            self._bar = None
 
     def after_epoch(self, metrics: EpochMetrics) -> None:
         """Show how the held-out images fared."""
@@ -93,7 +78,3 @@ class TrainingConsole:
             print(f"changed while the training runs: {change}. It continues with what it read. Its result can be "
                   "recorded if the change is undone before the last epoch ends.\n", flush=True)  # fmt: skip
         self._change = change
-
-    def _describe(self, loss: Tensor) -> str:
-        _, num_correct, num_images = self._state.totals.tolist()
-        return f"Loss={loss.item():.4f} Batch_id={self._state.step - 1} Accuracy={100 * num_correct / num_images:.2f}"
