@@ -9,7 +9,7 @@ from cifar_resnet.batches import EpochBatches
 from cifar_resnet.compute import Compute, prepare_compute
 from cifar_resnet.console import progress
 from cifar_resnet.data import Dataset, load_dataset
-from cifar_resnet.lr_range import LRSweep, as_sweep, find_rates, sweep
+from cifar_resnet.lr_range import LRSweep, find_rates, sweep
 from cifar_resnet.params import AugmentParams, ComputeParams, DataParams, LRFindParams, ModelParams, TrainParams
 from cifar_resnet.training import LearningRates, Trainer, TrainingData, make_training_data, require_workable
 from pipeline.stage import main
@@ -48,15 +48,8 @@ def run_sweep(
         images, labels = next(batches)
         return trainer.step(state, state.net, images, labels, lr, len(labels)).item()
 
-    points = sweep(
-        step,
-        start_lr=lr_find.start_lr,
-        end_lr=lr_find.end_lr,
-        steps=lr_find.steps,
-        smoothing=lr_find.smoothing,
-        stop_factor=lr_find.stop_factor,
-    )
-    return as_sweep(list(progress(points, lr_find.steps, "LR range test")))
+    points = progress(sweep(step, lr_find), lr_find.steps, "LR range test")
+    return LRSweep(*zip(*points, strict=True))
 
 
 def _endless_batches(data: TrainingData, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

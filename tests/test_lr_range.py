@@ -10,8 +10,8 @@ import pytest
 from support.project import make_digits
 
 from cifar_resnet.errors import UserError
-from cifar_resnet.lr_range import RULES, FoundRates, LRSweep, as_sweep, find_rates, read_found_rates, sweep
-from cifar_resnet.params import Params
+from cifar_resnet.lr_range import RULES, FoundRates, LRSweep, find_rates, read_found_rates, sweep
+from cifar_resnet.params import LRFindParams, Params
 from cifar_resnet.training import make_training_data
 from pipeline.lr_find import _endless_batches
 
@@ -92,9 +92,10 @@ def test_a_curve_that_shows_no_rates_is_refused_with_the_remedy(losses: list[flo
     assert "\n" not in str(error.value)
 
 
-def measure(step: Callable[[float], float], steps: int = 21, smoothing: float = 0.0, stop_factor: float = 4) -> LRSweep:
-    points = sweep(step, start_lr=1e-3, end_lr=10, steps=steps, smoothing=smoothing, stop_factor=stop_factor)
-    return as_sweep(list(points))
+def measure(step: Callable[[float], float], **settings: float) -> LRSweep:
+    fixed = {"start_lr": 1e-3, "end_lr": 10, "steps": 21, "stop_factor": 4, "rule": "valley", "seed": 0}
+    settings = LRFindParams.model_validate(fixed | {"smoothing": 0} | settings)
+    return LRSweep(*zip(*sweep(step, settings), strict=True))
 
 
 def test_the_learning_rate_rises_by_equal_factors_from_start_to_end() -> None:

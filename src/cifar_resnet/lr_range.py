@@ -8,7 +8,7 @@ off where the loss explodes. `valley`, `minimum/10`, `steepest` and `slide` foll
 import csv
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cifar_resnet.errors import UserError
 from cifar_resnet.files import replacing, write_json
+from cifar_resnet.params import LRFindParams
 
 Floats = NDArray[np.float64]
 
@@ -30,9 +31,9 @@ MIDDLE_OF_DESCENT = (0.2, 0.8)  # shares of the fall between which its line is f
 class LRSweep:
     """What a sweep measured: one learning rate, loss and smoothed loss per step."""
 
-    lrs: tuple[float, ...]
-    losses: tuple[float, ...]
-    smoothed: tuple[float, ...]
+    lrs: tuple[float, ...] = ()
+    losses: tuple[float, ...] = ()
+    smoothed: tuple[float, ...] = ()
 
     def write_csv(self, path: Path) -> None:
         with replacing(path) as new, new.open("w", encoding="utf-8", newline="") as file:
@@ -62,36 +63,30 @@ class FoundRates:
 
 
 def read_found_rates(path: Path) -> FoundRates:
-    """Read what `FoundRates.write_json` wrote.
-
-    Raises:
-        UserError: it has not been written yet.
-    """
+    """Read what `FoundRates.write_json` wrote; a UserError if there is nothing yet."""
     try:
         return FoundRates(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run `dvc repro lr_find`") from None
 
 
-def sweep(
-    step: Callable[[float], float], *, start_lr: float, end_lr: float, steps: int, smoothing: float, stop_factor: float
-) -> Iterator[tuple[float, float, float]]:
-    """Raise the learning rate exponentially from `start_lr` to `end_lr`; yields (lr, loss, smoothed loss) per step.
+def sweep(step: Callable[[float], float], settings: LRFindParams) -> Iterator[tuple[float, float, float]]:
+    """Raise the learning rate exponentially; yields (lr, loss, smoothed loss) per step.
 
     `step` learns from one batch at a learning rate and returns its loss. The sweep ends early when the loss is not
     finite or its bias-corrected moving average passes `stop_factor` times its best, once there are enough points.
     """
     average, best = 0.0, math.inf
-    for number in range(steps):
-        lr = start_lr * (end_lr / start_lr) ** (number / (steps - 1))
+    for number in range(settings.steps):
+        lr = settings.start_lr * (settings.end_lr / settings.start_lr) ** (number / (settings.steps - 1))
         loss = step(lr)
         if not math.isfinite(loss):
             return
-        average = smoothing * average + (1 - smoothing) * loss
-        smoothed = average / (1 - smoothing ** (number + 1))
+        average = settings.smoothing * average + (1 - settings.smoothing) * loss
+        smoothed = average / (1 - settings.smoothing ** (number + 1))
         yield lr, loss, smoothed
         best = min(best, smoothed)
-        if number >= MIN_POINTS and smoothed > stop_factor * best:
+        if number >= MIN_POINTS and smoothed > settings.stop_factor * best:
             return
 
 
@@ -99,7 +94,7 @@ def find_rates(sweep: LRSweep, rule: str) -> FoundRates:
     """Apply every rule; `lr_min` is where the loss starts to fall, `lr_max` is what `rule` says.
 
     Raises:
-        UserError: the sweep ended too early, or the loss did not fall between the two rates.
+        UserError: the sweep shows no such rates.
     """
     lrs, losses = np.array(sweep.lrs), np.array(sweep.smoothed)
     if len(lrs) < MIN_POINTS:
@@ -149,21 +144,14 @@ def descent_end(lrs: Floats, losses: Floats) -> float:
     return float(lrs[max(int(np.searchsorted(lrs, lrs[last] / MARGIN, side="right")) - 1, 0)])
 
 
-def minimum_tenth(lrs: Floats, losses: Floats) -> float:
-    """A tenth of where the loss is lowest."""
-    return float(lrs[losses.argmin()] / 10)
-
-
-def steepest(lrs: Floats, losses: Floats) -> float:
-    """Where the loss falls fastest per factor of the learning rate."""
-    return float(lrs[np.argmin(np.diff(losses) / np.diff(np.log(lrs)))])
-
-
 def valley(lrs: Floats, losses: Floats) -> float:
     """Half way down the last two thirds of the longest fall: the longest decreasing subsequence of the losses."""
-    start, length = _longest_decrease(losses)
-    third = int(length / 3)
-    return float(lrs[start + third + third // 2])
+    lengths = np.ones(len(losses), dtype=int)  # of those that end here
+    for i in range(1, len(losses)):
+        lengths[i] += max((lengths[j] for j in range(i) if losses[j] > losses[i]), default=0)
+    end, length = int(lengths.argmax()), int(lengths.max())
+    third = length // 3
+    return float(lrs[max(end - length, 0) + third + third // 2])
 
 
 def slide(lrs: Floats, losses: Floats, gap: int = 15, flat: float = 0.005) -> float:
@@ -177,25 +165,11 @@ def slide(lrs: Floats, losses: Floats, gap: int = 15, flat: float = 0.005) -> fl
     return float(lrs[left])
 
 
-def _longest_decrease(losses: Floats) -> tuple[int, int]:
-    """First index and length of the longest subsequence of ever smaller values."""
-    lengths = np.ones(len(losses), dtype=int)
-    for i in range(1, len(losses)):
-        lengths[i] += max((lengths[j] for j in range(i) if losses[j] > losses[i]), default=0)
-    end, length = int(lengths.argmax()), int(lengths.max())
-    return max(end - length, 0), length
-
-
 RULES: dict[str, Callable[[Floats, Floats], float]] = {
     "descent_start": descent_start,
     "descent_end": descent_end,
-    "minimum/10": minimum_tenth,
-    "steepest": steepest,
+    "minimum/10": lambda lrs, losses: float(lrs[losses.argmin()] / 10),
+    "steepest": lambda lrs, losses: float(lrs[np.argmin(np.diff(losses) / np.diff(np.log(lrs)))]),  # per factor
     "valley": valley,
     "slide": slide,
 }
-
-
-def as_sweep(points: Sequence[tuple[float, float, float]]) -> LRSweep:
-    """Collect the points that `sweep` yielded."""
-    return LRSweep(*(tuple(column) for column in zip(*points, strict=True))) if points else LRSweep((), (), ())
