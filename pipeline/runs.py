@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from cifar_resnet import layout
 from cifar_resnet.params import load_params
-from cifar_resnet.tracking import RunRecord, find_runs, list_runs, recorded_in
+from cifar_resnet.tracking.lookup import RunRecord, find_runs, list_runs, recorded_in
 from pipeline.stage import main
 
 

@@ -80,7 +80,7 @@ def run_stage(stage: Stage, run: Callable[..., None], project: Project, availabl
     require_unchanged(stage.name, inputs)
     if stage.published and layout.MODEL.exists():  # importing MLflow takes 2 s, and the other stages do not need it
         from cifar_resnet.distributed import is_worker
-        from cifar_resnet.tracking import publish_stage
+        from cifar_resnet.tracking.publication import publish_stage
 
         if is_worker():
             return

@@ -4,7 +4,7 @@ After `dvc pull` in a fresh clone, a restore from DVC's cache, a deleted store, 
 """
 
 from cifar_resnet.project import Project
-from cifar_resnet.tracking import publish
+from cifar_resnet.tracking.publication import publish
 from pipeline.stage import main
 
 

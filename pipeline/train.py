@@ -19,7 +19,7 @@ from cifar_resnet.model_file import save_model
 from cifar_resnet.params import AugmentParams, ComputeParams, DataParams, ModelParams, RuntimeParams, TrainParams
 from cifar_resnet.project import Project
 from cifar_resnet.records import changed_since
-from cifar_resnet.tracking import live_training
+from cifar_resnet.tracking.live import live_training
 from cifar_resnet.training import (
     LearningRates,
     Trainer,

@@ -22,7 +22,7 @@ from cifar_resnet.evaluation import Evaluation
 from cifar_resnet.history import write_history
 from cifar_resnet.params import load_params
 from cifar_resnet.project import read_project
-from cifar_resnet.tracking import publish
+from cifar_resnet.tracking.publication import publish
 from pipeline import compare, search
 from pipeline.demo import overlay
 

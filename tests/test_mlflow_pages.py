@@ -13,7 +13,8 @@ from support.finished_pipeline import ALL, epochs, follow
 
 from cifar_resnet.params import Params
 from cifar_resnet.project import read_project
-from cifar_resnet.tracking import live, publish
+from cifar_resnet.tracking import live
+from cifar_resnet.tracking.publication import publish
 from cifar_resnet.tracking.run_table import COLUMNS, SHARED_VIEW, page_of_runs
 from cifar_resnet.tracking.store import open_store
 

@@ -31,7 +31,7 @@ from cifar_resnet.image_decoding import decode_image
 from cifar_resnet.model_file import load_model
 from cifar_resnet.networks.base import Classifier
 from cifar_resnet.project import read_project
-from cifar_resnet.tracking import publish
+from cifar_resnet.tracking.publication import publish
 
 pytestmark = pytest.mark.xdist_group("serving")  # one server for all
 

@@ -22,9 +22,9 @@ from support.project import PROJECT, TINY
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import load_params
 from cifar_resnet.project import read_project
-from cifar_resnet.tracking import find_runs, publish
+from cifar_resnet.tracking.lookup import find_runs
 from cifar_resnet.tracking.provenance import CHANGED, COMMIT, DIRTY, RECONSTRUCTED
-from cifar_resnet.tracking.publication import FILES
+from cifar_resnet.tracking.publication import FILES, publish
 from cifar_resnet.tracking.runs import STATE
 from cifar_resnet.tracking.store import open_store
 from pipeline import runs, sync

@@ -21,8 +21,7 @@ from cifar_resnet.networks.base import Classifier
 from cifar_resnet.params import Params, load_params
 from cifar_resnet.project import read_project
 from cifar_resnet.store_location import follow_move
-from cifar_resnet.tracking import publish
-from cifar_resnet.tracking.publication import SAME_WEIGHTS
+from cifar_resnet.tracking.publication import SAME_WEIGHTS, publish
 from cifar_resnet.tracking.runs import MODEL, STATE, TRAINING
 from cifar_resnet.tracking.store import open_store
 from pipeline.demo import overlay

@@ -21,7 +21,7 @@ from support.finished_pipeline import ALL, epochs, follow
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import Params
 from cifar_resnet.project import read_project
-from cifar_resnet.tracking import publish
+from cifar_resnet.tracking.publication import publish
 from cifar_resnet.tracking.store import open_store
 
 

@@ -14,7 +14,7 @@ from support.finished_pipeline import ALL
 from test_tracking_server import free_port, wait_for
 
 from cifar_resnet.project import read_project
-from cifar_resnet.tracking import publish
+from cifar_resnet.tracking.publication import publish
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no `chromium` on the PATH to open the UI with")

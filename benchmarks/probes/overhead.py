@@ -17,7 +17,7 @@ from cifar_resnet.console import TrainingConsole
 from cifar_resnet.data import load_dataset
 from cifar_resnet.params import load_params
 from cifar_resnet.project import read_project
-from cifar_resnet.tracking import live_training
+from cifar_resnet.tracking.live import live_training
 from cifar_resnet.training import LearningRates, Trainer, evaluate_held_out, make_training_data
 
 REPEATS = 3

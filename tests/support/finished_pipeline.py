@@ -156,7 +156,7 @@ PUBLISH = f"""
 import sys
 sys.path.insert(0, {str(PROJECT / "src")!r})
 from cifar_resnet.project import read_project
-from cifar_resnet.tracking import publish_stage
+from cifar_resnet.tracking.publication import publish_stage
 publish_stage(sys.argv[1], read_project())
 """
 

@@ -1,21 +1,18 @@
 """Runs in MLflow: followed while training lasts, complete and unique for each state of the pipeline afterwards.
 
-The only package that imports mlflow.
+The only package that imports MLflow. What MLflow reads from the environment when it is imported is set here, unless the
+user has set it.
 """
 
-import cifar_resnet.tracking.environment  # noqa: F401 - before anything imports MLflow, which reads it
-from cifar_resnet.tracking.live import LiveRun, live_training
-from cifar_resnet.tracking.lookup import RunRecord, find_runs, list_runs, recorded_in
-from cifar_resnet.tracking.publication import Publication, publish, publish_stage
+import os
 
-__all__ = [
-    "LiveRun",
-    "Publication",
-    "RunRecord",
-    "find_runs",
-    "list_runs",
-    "live_training",
-    "publish",
-    "publish_stage",
-    "recorded_in",
-]
+for _name, _value in {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # MLflow would wait 120 s for an answer and ask 8 times, which can hold up a training for a quarter of an hour.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "PGCONNECT_TIMEOUT": "5",  # seconds for each address of a PostgreSQL server; the default waits 130
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}.items():
+    os.environ.setdefault(_name, _value)
