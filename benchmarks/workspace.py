@@ -12,7 +12,7 @@ import numpy as np
 
 from cifar_resnet import layout
 from cifar_resnet.data import Dataset, load_dataset, save_dataset
-from cifar_resnet.datasets.cifar10 import MEAN, STD, make
+from cifar_resnet.datasets import make_dataset
 from cifar_resnet.dvc_files import DEFINITION
 from cifar_resnet.lr_range import FoundRates
 from cifar_resnet.params import load_params
@@ -44,12 +44,13 @@ def find_images() -> tuple[str, Dataset]:
     if here.exists():
         return "CIFAR-10", load_dataset(here)
     if os.environ.get(FIRST_SOURCE):
-        return "CIFAR-10", make(load_params(PROJECT / layout.PARAMS).data)
+        return "CIFAR-10", make_dataset(load_params(PROJECT / layout.PARAMS).data)
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (12_000, 32, 32, 3), dtype=np.uint8)
     labels = random.integers(0, 10, len(images))
+    half = (0.5, 0.5, 0.5)  # mean and standard deviation
     classes = tuple("0123456789")
-    return "random images", Dataset("cifar10", classes, MEAN, STD, images, labels, images[:2_000], labels[:2_000])
+    return "random images", Dataset("cifar10", classes, half, half, images, labels, images[:2_000], labels[:2_000])
 
 
 def make_workspace(folder: Path, dataset: Dataset, size: Size, settings: Settings) -> Path:

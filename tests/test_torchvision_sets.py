@@ -12,29 +12,43 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
-from torchvision.datasets import CIFAR100, SVHN, FashionMNIST
+from torchvision.datasets import CIFAR10, CIFAR100, SVHN, FashionMNIST
 
 from cifar_resnet.data import Dataset
 from cifar_resnet.datasets import make_dataset
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import Params
 
-NAMES = ("cifar100", "fashion_mnist", "svhn")
+NAMES = ("cifar10", "cifar100", "fashion_mnist", "svhn")
 RNG = np.random.default_rng(0)
 TRAIN, TEST = (RNG.integers(256, size=(count, 32, 32, 3), dtype=np.uint8) for count in (6, 4))
 TRAIN_LABELS, TEST_LABELS = np.array([3, 0, 9, 1, 0, 7]), np.array([2, 0, 5, 9])
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FINE_NAMES = [f"class {number}" for number in range(100)]
 
 
-def _cifar100() -> dict[str, bytes]:
-    def batch(images: np.ndarray, labels: np.ndarray) -> bytes:
-        planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).reshape(len(images), -1)
-        # The coarse labels stand beside the fine ones; protocol 2, as Python 2 wrote it.
-        content = {"data": planes, "fine_labels": labels.tolist(), "coarse_labels": [0] * len(labels)}
-        return pickle.dumps(content, protocol=2).replace(b"numpy._core", b"numpy.core")
+def _cifar_batch(images: np.ndarray, **labels: list[int]) -> bytes:
+    planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).reshape(len(images), -1)
+    # As Python 2 wrote it, where the array constructor lived in numpy.core.
+    return pickle.dumps({"data": planes, **labels}, protocol=2).replace(b"numpy._core", b"numpy.core")
 
+
+def _cifar10() -> dict[str, bytes]:
+    train = {
+        f"data_batch_{number + 1}": _cifar_batch(TRAIN[part], labels=TRAIN_LABELS[part].tolist())
+        for number, part in enumerate(np.array_split(np.arange(len(TRAIN)), 5))
+    }
+    test = _cifar_batch(TEST, labels=TEST_LABELS.tolist())
+    return {**train, "test_batch": test, "batches.meta": pickle.dumps({"label_names": list(CLASSES)}, protocol=2)}
+
+
+def _cifar100() -> dict[str, bytes]:
+    train, test = (  # the coarse labels stand beside the fine ones
+        _cifar_batch(images, fine_labels=labels.tolist(), coarse_labels=[0] * len(labels))
+        for images, labels in ((TRAIN, TRAIN_LABELS), (TEST, TEST_LABELS))
+    )
     meta = pickle.dumps({"fine_label_names": FINE_NAMES, "coarse_label_names": ["animals"]}, protocol=2)
-    return {"train": batch(TRAIN, TRAIN_LABELS), "test": batch(TEST, TEST_LABELS), "meta": meta}
+    return {"train": train, "test": test, "meta": meta}
 
 
 def _fashion_mnist() -> dict[str, bytes]:
@@ -59,7 +73,9 @@ def _svhn() -> dict[str, bytes]:
     return {"train_32x32.mat": mat(TRAIN, TRAIN_LABELS), "test_32x32.mat": mat(TEST, TEST_LABELS)}
 
 
-FILES: Mapping[str, Mapping[str, bytes]] = {"cifar100": _cifar100(), "fashion_mnist": _fashion_mnist(), "svhn": _svhn()}
+FILES: Mapping[str, Mapping[str, bytes]] = {
+    "cifar10": _cifar10(), "cifar100": _cifar100(), "fashion_mnist": _fashion_mnist(), "svhn": _svhn(),
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -70,9 +86,10 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def md5(name: str, file: str) -> str:
         return hashlib.md5(FILES[name][file]).hexdigest()
 
-    monkeypatch.setattr(CIFAR100, "train_list", [["train", md5("cifar100", "train")]])
-    monkeypatch.setattr(CIFAR100, "test_list", [["test", md5("cifar100", "test")]])
-    monkeypatch.setattr(CIFAR100, "meta", {**CIFAR100.meta, "md5": md5("cifar100", "meta")})
+    for name, cifar in (("cifar10", CIFAR10), ("cifar100", CIFAR100)):
+        for files in ("train_list", "test_list"):
+            monkeypatch.setattr(cifar, files, [[file, md5(name, file)] for file, _ in getattr(cifar, files)])
+        monkeypatch.setattr(cifar, "meta", {**cifar.meta, "md5": md5(name, cifar.meta["filename"])})
     resources = [(file, md5("fashion_mnist", file)) for file, _ in FashionMNIST.resources]
     monkeypatch.setattr(FashionMNIST, "resources", resources)
     splits = {split: ["", file, md5("svhn", file)] for split, (_, file, _) in list(SVHN.split_list.items())[:2]}
@@ -115,6 +132,7 @@ def test_fashion_mnist_is_scaled_to_grey_images_in_rgb(make: Callable[..., Datas
 
 
 def test_each_has_the_published_class_names(make: Callable[..., Dataset]) -> None:
+    assert make("cifar10").classes == CLASSES
     assert make("cifar100").classes == tuple(FINE_NAMES)
     assert make("fashion_mnist").classes[:2] == ("T-shirt/top", "Trouser")
     assert make("svhn").classes == tuple("0123456789")

@@ -82,19 +82,3 @@ def split_validation(labels: Labels, num_images: int, seed: int) -> tuple[Indice
     # Evenly spaced picks from a list sorted by class take from every class in proportion to its length.
     picked = np.arange(num_images) * len(labels) // num_images if num_images else np.arange(0)
     return np.sort(np.delete(by_class, picked)), np.sort(by_class[picked])
-
-
-def channel_statistics(images: Images) -> tuple[Channels, Channels]:
-    """Mean and standard deviation of each channel of pixels / 255, from exact sums, so that every machine agrees."""
-    counts = np.zeros((3, 256), dtype=np.int64)
-    for image in images:
-        counts += [np.bincount(image[..., channel].ravel(), minlength=256) for channel in range(3)]
-    values, num_pixels = np.arange(256), images[..., 0].size
-    mean = counts @ values / num_pixels
-    std = np.sqrt(counts @ values**2 / num_pixels - mean**2)
-    return _as_channels(mean / 255), _as_channels(std / 255)
-
-
-def _as_channels(values: npt.NDArray[np.float64]) -> Channels:
-    red, green, blue = (round(float(value), 8) for value in values)
-    return red, green, blue

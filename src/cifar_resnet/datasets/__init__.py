@@ -1,18 +1,22 @@
 """Data sets to choose from, one file each, named as `data.dataset` names it. docs/extending.md says how to add one.
 
-Such a file has `make(data: DataParams) -> Dataset` and `HOME_PAGE`, a URL, which is empty for a set without one. Only
+Such a file has `make(data: DataParams) -> Made` and `HOME_PAGE`, a URL, which is empty for a set without one. Only
 stage download depends on them, and of them only on the chosen one.
 """
 
 import importlib
-from dataclasses import replace
+from collections.abc import Sequence
 from types import ModuleType
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
-from cifar_resnet.data import Dataset, Images, channel_statistics
+from cifar_resnet.data import Channels, Dataset, Images, Labels, split_validation
 from cifar_resnet.params import DataParams
+
+Part = tuple[Images, Labels]  # images (N, H, H, 3), RGB, and their labels
+Made = tuple[Sequence[str], Part, Part]  # classes, training set, test set
 
 
 def plugin(name: str) -> ModuleType:
@@ -26,16 +30,40 @@ def make_dataset(data: DataParams) -> Dataset:
     Raises:
         UserError: it cannot be had, or not in this form.
     """
-    dataset: Dataset = plugin(data.dataset).make(data)
-    if dataset.image_px == data.image_px:
-        return dataset
-    train_images, test_images = (scale(images, data.image_px) for images in (dataset.train_images, dataset.test_images))
-    mean, std = channel_statistics(train_images)
-    return replace(dataset, mean=mean, std=std, train_images=train_images, test_images=test_images)
+    classes, *parts = plugin(data.dataset).make(data)
+    train, test = (
+        (np.ascontiguousarray(scale(images, data.image_px)), np.asarray(labels, dtype=np.int64))
+        for images, labels in parts
+    )
+    return Dataset(data.dataset, tuple(classes), *channel_statistics(train[0]), *train, *test)
+
+
+def split_test(images: Images, labels: Labels, data: DataParams) -> tuple[Part, Part]:
+    """Training and test set of images that have none: each class gives its share to the test set."""
+    train, test = split_validation(labels, int(data.test_share * len(labels)), data.split_seed)
+    return (images[train], labels[train]), (images[test], labels[test])
 
 
 def scale(images: Images, image_px: int) -> Images:
-    """Images (N, H, W, 3) as (N, image_px, image_px, 3)."""
+    """Images (N, H, W, 3) as (N, image_px, image_px, 3); those of that size stay as they are."""
+    if images.shape[1] == image_px:
+        return images
     return np.stack(
         [np.asarray(Image.fromarray(image).resize((image_px, image_px), Image.Resampling.LANCZOS)) for image in images]
     )
+
+
+def channel_statistics(images: Images) -> tuple[Channels, Channels]:
+    """Mean and standard deviation of each channel of pixels / 255, from exact sums, so that every machine agrees."""
+    counts = np.zeros((3, 256), dtype=np.int64)
+    for image in images:
+        counts += [np.bincount(image[..., channel].ravel(), minlength=256) for channel in range(3)]
+    values, num_pixels = np.arange(256), images[..., 0].size
+    mean = counts @ values / num_pixels
+    std = np.sqrt(counts @ values**2 / num_pixels - mean**2)
+    return _as_channels(mean / 255), _as_channels(std / 255)
+
+
+def _as_channels(values: npt.NDArray[np.float64]) -> Channels:
+    red, green, blue = (round(float(value), 8) for value in values)
+    return red, green, blue

@@ -3,13 +3,13 @@
 import numpy as np
 from PIL import Image
 
-from cifar_resnet.data import Dataset, channel_statistics, split_validation
+from cifar_resnet.datasets import Made, split_test
 from cifar_resnet.params import DataParams
 
 HOME_PAGE = "https://scikit-learn.org/stable/modules/generated/sklearn.datasets.load_digits.html"
 
 
-def make(data: DataParams) -> Dataset:
+def make(data: DataParams) -> Made:
     """The digits, enlarged; a stratified share is the test set."""
     from sklearn.datasets import load_digits  # takes 1.5 s, and only this data set needs it
 
@@ -19,8 +19,4 @@ def make(data: DataParams) -> Dataset:
     side = (data.image_px, data.image_px)
     enlarged = (Image.fromarray(image).resize(side, Image.Resampling.BICUBIC) for image in gray)
     images = np.stack([np.asarray(image.convert("RGB")) for image in enlarged])
-    labels = digits.target.astype(np.int64)
-    train, test = split_validation(labels, num_images=int(data.test_share * len(labels)), seed=data.split_seed)
-    mean, std = channel_statistics(images[train])
-    classes = tuple(str(name) for name in digits.target_names)
-    return Dataset("digits", classes, mean, std, images[train], labels[train], images[test], labels[test])
+    return "0123456789", *split_test(images, digits.target, data)

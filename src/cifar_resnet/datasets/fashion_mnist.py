@@ -2,18 +2,18 @@
 
 import numpy as np
 
-from cifar_resnet.data import Dataset
+from cifar_resnet.datasets import Made
 from cifar_resnet.params import DataParams
-from cifar_resnet.torchvision_sets import as_dataset, verified_files
+from cifar_resnet.torchvision_sets import verified_files
 
 HOME_PAGE = "https://github.com/zalandoresearch/fashion-mnist"
 
 
-def make(data: DataParams) -> Dataset:
+def make(data: DataParams) -> Made:
     """Fashion-MNIST in RGB."""
     from torchvision.datasets import FashionMNIST
 
-    with verified_files("fashion_mnist", data, dict(FashionMNIST.resources), "FashionMNIST/raw") as root:
+    with verified_files(data, dict(FashionMNIST.resources), "FashionMNIST/raw") as root:
         parts = [FashionMNIST(root, train=is_train) for is_train in (True, False)]
     train, test = ((np.stack([part.data.numpy()] * 3, axis=-1), part.targets.numpy()) for part in parts)
-    return as_dataset("fashion_mnist", FashionMNIST.classes, train, test)
+    return FashionMNIST.classes, train, test

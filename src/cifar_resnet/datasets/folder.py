@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cifar_resnet.console import progress
-from cifar_resnet.data import Dataset, Images, Labels, channel_statistics, split_validation
+from cifar_resnet.datasets import Made, Part, split_test
 from cifar_resnet.errors import UserError
 from cifar_resnet.image_files import image_suffixes, printable, read_image
 from cifar_resnet.params import DataParams
@@ -20,7 +20,7 @@ MOST_NAMED = 10  # broken pictures in a message
 Pictures = dict[str, list[Path]]  # the files of each class, both by name
 
 
-def make(data: DataParams) -> Dataset:
+def make(data: DataParams) -> Made:
     """The pictures, square and upright; without train/ and test/, a stratified share of them is the test set.
 
     Raises:
@@ -32,18 +32,13 @@ def make(data: DataParams) -> Dataset:
     found = [find_pictures(folder) for folder in (halves if is_split else [root])]
     if different := found[0].keys() ^ found[-1].keys():
         raise UserError(f"{root}: train and test must have the same classes; only one of them has {_named(different)}")
-    read = read_pictures(found, data)
-    if not is_split:
-        images, labels = read[0]
-        indices = split_validation(labels, int(data.test_share * len(labels)), data.split_seed)
-        read = [(images[half], labels[half]) for half in indices]
-    train, test = read
-    classes = tuple(found[0])
-    for part, (_, part_labels) in (("training", train), ("test", test)):
-        if lacking := {classes[index] for index in set(range(len(classes))) - set(part_labels.tolist())}:
+    classes, parts = tuple(found[0]), read_pictures(found, data)
+    train, test = parts if is_split else split_test(*parts[0], data)
+    for part, (_, labels) in (("training", train), ("test", test)):
+        if lacking := {classes[index] for index in set(range(len(classes))) - set(labels.tolist())}:
             raise UserError(f"{root}: the {part} set has no picture of {_named(lacking)}: add some, or raise or lower "
                             "data.test_share")  # fmt: skip
-    return Dataset("folder", classes, *channel_statistics(train[0]), *train, *test)
+    return classes, train, test
 
 
 def find_pictures(folder: Path) -> Pictures:
@@ -86,27 +81,29 @@ def _named(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in sorted(names)) or "none"
 
 
-def read_pictures(found: Sequence[Pictures], data: DataParams) -> list[tuple[Images, Labels]]:
-    """Each part's images uint8 (N, image_px, image_px, 3), in the order of the files, and its labels int64 (N,).
+def read_pictures(found: Sequence[Pictures], data: DataParams) -> list[Part]:
+    """The pictures that can be read of each part, in the order of the files.
 
     Raises:
         UserError: a picture is broken and `data.broken_images` says stop; all broken ones are named.
     """
-    files = [(part, label, file) for part, pictures in enumerate(found)
-             for label, of_class in enumerate(pictures.values()) for file in of_class]  # fmt: skip
-    images = np.empty((len(files), data.image_px, data.image_px, 3), dtype=np.uint8)
-    parts, labels = (np.array(column, dtype=np.int64) for column in list(zip(*files, strict=True))[:2])
-    broken: dict[int, str] = {}
-    for index, (_, _, file) in enumerate(progress(files, len(files), f"reading {data.folder}")):
-        try:
-            images[index] = read_image(file, data.image_px)
-        except UserError as error:
-            broken[index] = str(error)
+    parts, broken, num_files = [], [], 0
+    for pictures in found:
+        files = [(file, label) for label, of_class in enumerate(pictures.values()) for file in of_class]
+        images = np.empty((len(files), data.image_px, data.image_px, 3), dtype=np.uint8)
+        labels: list[int] = []
+        for file, label in progress(files, len(files), f"reading {data.folder}"):
+            try:
+                images[len(labels)] = read_image(file, data.image_px)
+                labels.append(label)
+            except UserError as error:
+                broken.append(str(error))
+        parts.append((images[: len(labels)], np.array(labels, dtype=np.int64)))
+        num_files += len(files)
     if broken:
-        lines = [*list(broken.values())[:MOST_NAMED], *(["…"] if len(broken) > MOST_NAMED else [])]
-        report = "\n".join([f"{len(broken)} of {len(files):,} pictures cannot be read:", *lines])
+        lines = [*broken[:MOST_NAMED], *(["…"] if len(broken) > MOST_NAMED else [])]
+        report = "\n".join([f"{len(broken)} of {num_files:,} pictures cannot be read:", *lines])
         if data.broken_images == "stop":
             raise UserError(f"{report}\nrepair or remove them, or leave them out with data.broken_images: leave_out")
         print(f"{report}\nleft out, as data.broken_images says", file=sys.stderr)
-    kept = ~np.isin(np.arange(len(files)), list(broken))
-    return [(images[kept & (parts == part)], labels[kept & (parts == part)]) for part in range(len(found))]
+    return parts
