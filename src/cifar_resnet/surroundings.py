@@ -13,17 +13,17 @@ import sqlite3
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterable
 from configparser import ConfigParser
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from cifar_resnet.dvc_files import Stage
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
 from cifar_resnet.errors import UserError
 from cifar_resnet.git import git
 from cifar_resnet.layout import CHECKPOINTS, project_root
@@ -34,10 +34,15 @@ from cifar_resnet.store_location import SQLITE, tracking_uri
 
 NEEDED_GB = 2  # CIFAR-10's archive, arrays and DVC's copy of them, four checkpoints, the model, an MLflow run: 1.2 GB
 PORTS = {"http": 80, "https": 443, "mysql": 3306, "mssql": 1433, "postgresql": 5432}
+GIT_REMEDIES = {  # by a command that fails
+    "--version": "the program `git` is missing: install it",
+    "rev-parse --git-dir": "Git ignores the folder of another user: `git config --global --add safe.directory {}`",
+    "rev-parse HEAD": "Git has no commit, where experiments start: `git add -A && git commit -m Start`",
+    "var GIT_COMMITTER_IDENT": "Git asks your name for experiments: `git config --global user.email`, and user.name",
+}
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """What a check found, with the remedy; an error certainly stops a run or loses its results."""
 
     level: Literal["ok", "warning", "error"]
@@ -49,18 +54,10 @@ ok, warning, error = partial(Finding, "ok"), partial(Finding, "warning"), partia
 
 def examine(project: Project) -> list[Finding]:
     """Make all checks."""
-    return [
-        python_and_packages(),
-        user_name(),
-        git_repository(),
-        git_history(),
-        unknown_modules(),
-        links(project.stages.values()),
-        file_locks(),
-        disk_space(),
-        device(project.params.compute),
-        store(),
-    ]
+    checks = (
+        python_and_packages, user_name, git_repository, git_history, unknown_modules, file_locks, disk_space, store,
+    )  # fmt: skip
+    return [*(check() for check in checks), links(project), device(project.params.compute)]
 
 
 def require_lasting_results(project: Project) -> None:
@@ -69,10 +66,8 @@ def require_lasting_results(project: Project) -> None:
     Raises:
         UserError: a link leads out of the project, or a copy of a shallow clone is no place for an experiment.
     """
-    found = [links(project.stages.values())]
-    if Path.cwd().resolve() != project_root():
-        found.append(git_history())
-    for finding in found:
+    in_copy = Path.cwd().resolve() != project_root()
+    for finding in (links(project), *([git_history()] if in_copy else [])):
         if finding.level != "ok":
             raise UserError(finding.text)
 
@@ -83,19 +78,15 @@ def python_and_packages() -> Finding:
     if not (asked_file.exists() and pins.exists()):
         return warning(f"versions are not compared: `git checkout {asked_file} {pins}`")
     asked = tomllib.loads(asked_file.read_text(encoding="utf-8"))["project"]
-    pinned = re.findall(r"^([\w.-]+)==([\w.+]+)", pins.read_text(encoding="utf-8"), re.MULTILINE)
-    lowest, limit = [(int(major), int(minor)) for major, minor in re.findall(r"(\d+)\.(\d+)", asked["requires-python"])]
     here = ".".join(map(str, sys.version_info[:3]))
-    if not lowest <= sys.version_info[:2] < limit:
+    if here not in SpecifierSet(asked["requires-python"]):
         return error(f"Python {here}; {asked['requires-python']} is needed: delete .venv, and make finds another")
-    others = []
-    for name in (re.split(r"[^\w.-]", dependency)[0].replace(".", "-") for dependency in asked["dependencies"]):
-        try:
-            found = version(name).split("+")[0]
-        except PackageNotFoundError:
-            return error(f"{name} is not installed for {sys.executable}: `pip install -r requirements.txt`")
-        others += [] if (name, found) in pinned else [f"{name} {found}"]
-    if others:
+    pinned = dict(re.findall(r"^([\w.-]+)==([\w.]+)", pins.read_text(encoding="utf-8"), re.MULTILINE))
+    try:
+        found = {name: version(name).split("+")[0] for name in (Requirement(d).name for d in asked["dependencies"])}
+    except PackageNotFoundError as missing:
+        return error(f"{missing.name} is not installed for {sys.executable}: `pip install -r requirements.txt`")
+    if others := [f"{name} {number}" for name, number in found.items() if pinned.get(name.replace(".", "-")) != number]:
         return warning(f"{', '.join(others)}: not as in requirements.txt; `pip install -r requirements.txt`")
     return ok(f"Python {here}, packages as in requirements.txt")
 
@@ -119,20 +110,9 @@ def git_repository() -> Finding:
             "no Git repository here (from a ZIP file, or copied?): `git init && git add -A && git commit -m Start`; or "
             "`dvc config --local core.no_scm true`, to work without one"
         )
-    for command, remedy in (
-        ("--version", "the program `git` is missing: install it"),
-        (
-            "rev-parse --git-dir",
-            f"Git ignores the folder of another user: `git config --global --add safe.directory {Path.cwd()}`",
-        ),
-        ("rev-parse HEAD", "Git has no commit, where experiments start: `git add -A && git commit -m Start`"),
-        (
-            "var GIT_COMMITTER_IDENT",
-            "Git asks your name for experiments: `git config --global user.email`, and user.name",
-        ),
-    ):
+    for command, remedy in GIT_REMEDIES.items():
         if git(*command.split()) is None:
-            return warning(remedy)
+            return warning(remedy.format(Path.cwd()))
     return ok(f"Git commit {git('rev-parse', '--short', 'HEAD')}")
 
 
@@ -152,32 +132,31 @@ def unknown_modules() -> Finding:
     return ok("no module that Git does not know")
 
 
-def links(stages: Iterable[Stage]) -> Finding:
+def links(project: Project) -> Finding:
     """DVC refuses an output at the end of its stage if it is outside of the Git repository."""
-    if not works_without_git():
-        for path in (Path(out) for stage in stages for out in stage.outs):
-            linked = next((folder for folder in path.parents if folder.is_symlink()), None)
-            if linked and not linked.resolve().is_relative_to(Path.cwd().resolve()):
-                return error(
-                    f"{linked} is a link to {linked.resolve()}, and DVC takes nothing from outside of the project: "
-                    "make it a folder, and keep the data there by `dvc cache dir --local FOLDER && dvc config --local "
-                    "cache.type symlink,copy`, after a run `dvc checkout --relink`"
-                )
+    folders = {folder for stage in project.stages.values() for out in stage.outs for folder in Path(out).parents}
+    for folder in [] if works_without_git() else sorted(folders):
+        if folder.is_symlink() and not folder.resolve().is_relative_to(Path.cwd().resolve()):
+            return error(
+                f"{folder} is a link to {folder.resolve()}, and DVC takes nothing from outside of the project: make it "
+                "a folder, and keep the data there by `dvc cache dir --local FOLDER && dvc config --local cache.type "
+                "symlink,copy`, after a run `dvc checkout --relink`"
+            )
     return ok("outputs are inside of the project")
 
 
 def file_locks() -> Finding:
     """The locks of DVC, filelock and SQLite, which some network file systems lack."""
-    for lock in (fcntl.flock, fcntl.lockf):
-        with tempfile.TemporaryFile(dir=CHECKPOINTS if CHECKPOINTS.exists() else Path.cwd()) as file:
-            try:
+    with tempfile.TemporaryFile(dir=CHECKPOINTS if CHECKPOINTS.exists() else Path.cwd()) as file:
+        try:
+            for lock in (fcntl.flock, fcntl.lockf):
                 lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as missing:
-                return warning(
-                    f"files cannot be locked here ({missing.strerror}; NFS?): `rm -f .dvc/tmp/*lock && dvc config "
-                    "--local core.hardlink_lock true`, MLflow's store on a local disk (`export MLFLOW_TRACKING_URI="
-                    "sqlite:////FOLDER/mlflow.db`), and one command at a time"
-                )
+        except OSError as missing:
+            return warning(
+                f"files cannot be locked here ({missing.strerror}; NFS?): `rm -f .dvc/tmp/*lock && dvc config --local "
+                "core.hardlink_lock true`, MLflow's store on a local disk (`export MLFLOW_TRACKING_URI=sqlite:////"
+                "FOLDER/mlflow.db`), and one command at a time"
+            )
     return ok("files can be locked")
 
 
@@ -192,8 +171,7 @@ def disk_space() -> Finding:
 
 def device(compute: ComputeParams) -> Finding:
     """What Linux says of it; what PyTorch will make of that, stage lr_find prints."""
-    gpus = list(Path("/proc/driver/nvidia/gpus").glob("*"))
-    cpu = Path("/proc/cpuinfo")
+    gpus, cpu = list(Path("/proc/driver/nvidia/gpus").glob("*")), Path("/proc/cpuinfo")
     if compute.device == "cuda" and cpu.exists() and not gpus:
         return error("compute.device is cuda, and there is no NVIDIA GPU with its driver: set it to auto or cpu")
     on_cpu = not gpus or compute.device == "cpu"
