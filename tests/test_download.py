@@ -256,7 +256,7 @@ def test_a_log_shows_size_rate_and_time_left(slow_server: Server, monkeypatch: p
     begun, *lines, _ = capsys.readouterr().err.splitlines()
     assert begun == f"downloading {slow_server.url}"
     assert lines
-    assert all(re.fullmatch(r"downloaded 0 of 0 MB, \d+ kB/s, \d\d:\d\d left", line) for line in lines)
+    assert all(re.fullmatch(r"downloaded [\d.]+B of 300B, [\d.]+B/s, \d\d:\d\d left", line) for line in lines)
 
 
 def test_a_source_that_trickles_is_left_for_the_next_which_goes_on_with_what_came(

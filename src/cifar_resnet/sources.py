@@ -8,14 +8,16 @@ import http
 import http.client
 import io
 import lzma
+import math
 import os
 import sys
 import tarfile
 import time
 import zipfile
 import zlib
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -73,99 +75,6 @@ def fetch_files(name: str, sources: Mapping[str, Sequence[str]], checksums: Mapp
     )
 
 
-def read_files(path: Path, checksums: Mapping[str, str]) -> dict[str, bytes]:
-    """The files with these MD5s in an archive, in a folder, or in a folder of that folder; or the one that `path` is.
-
-    Raises:
-        SourceError: a file is missing, damaged or another one.
-    """
-    files = {}
-    for name, content in _read_named(path, checksums):
-        found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        if found != checksums[name]:
-            raise SourceError(f"{name} is damaged or altered: its MD5 is {found}, not {checksums[name]}")
-        files[name] = content
-    if missing := sorted(checksums.keys() - files.keys()):
-        raise SourceError(f"it lacks {', '.join(missing)}")
-    return files
-
-
-def _read_named(path: Path, names: Container[str]) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each file in a folder or archive that is among `names`; nothing is written to disk."""
-    try:
-        if path.is_dir():
-            for file in sorted([*path.glob("*"), *path.glob("*/*")]):
-                if file.name in names and not file.is_dir():
-                    yield file.name, _read_file(file)
-        elif path.name in names:
-            yield path.name, _read_file(path)
-        elif not path.exists():
-            raise SourceError(f"there is no {path.absolute()}")
-        elif not path.is_file():
-            raise SourceError("it is neither a file nor a folder")
-        elif zipfile.is_zipfile(path):
-            yield from _read_zip(path, names)
-        else:
-            yield from _read_tar(path, names)
-    except tarfile.ReadError:
-        raise SourceError("it is neither a folder nor a whole tar or zip archive") from None
-    except _DAMAGE as error:
-        raise SourceError(f"it cannot be read to its end: {error}") from None
-
-
-def _read_file(path: Path) -> bytes:
-    if not path.is_file():  # a pipe would wait for ever, a device may never end
-        raise SourceError(f"refused: its {path.name} is no file")
-    with path.open("rb") as file:
-        return _Bounded(file).read()
-
-
-def _read_tar(path: Path, names: Container[str]) -> Iterator[tuple[str, bytes]]:
-    with path.open("rb") as file:
-        start = file.read(8)
-    opener = next((opener for magic, opener in _COMPRESSED.items() if start.startswith(magic)), open)
-    with opener(path, "rb") as file, tarfile.open(fileobj=_Bounded(file), mode="r|") as archive:
-        for member in archive:
-            _refuse_unsafe(member.name)
-            if not (member.isfile() or member.isdir()):
-                raise SourceError(f"refused: its member {member.name} is a link or a device")
-            name = PurePosixPath(member.name).name
-            if name in names and (content := archive.extractfile(member)):
-                yield name, content.read()
-
-
-def _read_zip(path: Path, names: Container[str]) -> Iterator[tuple[str, bytes]]:
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.namelist():
-            _refuse_unsafe(member)
-            name = PurePosixPath(member).name
-            if name in names:
-                with archive.open(member) as file:
-                    yield name, _Bounded(file).read()
-
-
-class _Bounded(io.RawIOBase):
-    """What an archive unpacks to, skipped members included; too much of it is refused."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._left = MAX_BYTES
-
-    def read(self, size: int = -1, /) -> bytes:
-        content = self._file.read(min(size, self._left + 1) if size >= 0 else self._left + 1)
-        self._left -= len(content)
-        if self._left < 0:
-            raise SourceError(f"refused: it has more than {MAX_BYTES // 10**6} MB")
-        return content
-
-
-def _refuse_unsafe(member: str) -> None:
-    """Members are read into memory, so none could land anywhere; but an archive that tries is not to be trusted."""
-    path = PurePosixPath(member)
-    if path.is_absolute() or ".." in path.parts:
-        raise SourceError(f"refused: its member {member} lies outside the archive's folder")
-
-
 def _from_source(source: str, checksums: Mapping[str, str], downloads: Path, min_rate: int) -> dict[str, bytes]:
     if "://" not in source:
         return read_files(Path(source).expanduser(), checksums)
@@ -179,6 +88,78 @@ def _from_source(source: str, checksums: Mapping[str, str], downloads: Path, min
         url = address._replace(path=address.path + name).geturl()
         files |= _from_url(url, {name: checksum}, downloads / name, min_rate)
     return files
+
+
+def read_files(path: Path, checksums: Mapping[str, str]) -> dict[str, bytes]:
+    """The files with these MD5s in an archive, in a folder, or in a folder of that folder; or the one that `path` is.
+
+    Raises:
+        SourceError: a file is missing, damaged or another one, or the archive is not to be trusted.
+    """
+    files = {}
+    try:
+        for name, opened in _open_files(path, checksums):
+            content = _read(opened)
+            found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+            if found != checksums[name]:
+                raise SourceError(f"{name} is damaged or altered: its MD5 is {found}, not {checksums[name]}")
+            files[name] = content
+    except tarfile.ReadError:
+        raise SourceError("it is neither a folder nor a whole tar or zip archive") from None
+    except _DAMAGE as error:
+        raise SourceError(f"it cannot be read to its end: {error}") from None
+    if missing := sorted(checksums.keys() - files.keys()):
+        raise SourceError(f"it lacks {', '.join(missing)}")
+    return files
+
+
+def _open_files(path: Path, names: Container[str]) -> Iterator[tuple[str, IO[bytes]]]:
+    """Name and content of each file in a folder or archive that is among `names`; nothing is written to disk."""
+    if path.is_dir() or path.name in names:
+        for file in sorted([*path.glob("*"), *path.glob("*/*")]) or [path]:
+            if file.name in names and not file.is_dir():
+                if not file.is_file():  # a pipe would wait for ever, a device may never end
+                    raise SourceError(f"refused: its {file.name} is no file")
+                yield file.name, file.open("rb")
+        return
+    if not path.is_file():
+        raise SourceError("it is neither a file nor a folder" if path.exists() else f"there is no {path.absolute()}")
+    for member, open_member in _open_zip(path) if zipfile.is_zipfile(path) else _open_tar(path):
+        # Members are read into memory, so none could land anywhere; but an archive that tries is not to be trusted.
+        place = PurePosixPath(member)
+        if place.is_absolute() or ".." in place.parts:
+            raise SourceError(f"refused: its member {member} lies outside the archive's folder")
+        if place.name in names and (opened := open_member()):
+            yield place.name, opened
+
+
+Members = Iterator[tuple[str, Callable[[], IO[bytes] | None]]]  # name, and what opens it
+
+
+def _open_zip(path: Path) -> Members:
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            yield name, partial(archive.open, name)
+
+
+def _open_tar(path: Path) -> Members:
+    with path.open("rb") as file:
+        start = file.read(8)
+    opener = next((opener for magic, opener in _COMPRESSED.items() if start.startswith(magic)), open)
+    # Unpacked in memory: only so can a limit be set to all of it, skipped members and long headers included.
+    with opener(path, "rb") as file, tarfile.open(fileobj=io.BytesIO(_read(file)), mode="r:") as archive:
+        for member in archive:
+            if not (member.isfile() or member.isdir()):
+                raise SourceError(f"refused: its member {member.name} is a link or a device")
+            yield member.name, partial(archive.extractfile, member)
+
+
+def _read(file: IO[bytes]) -> bytes:
+    with file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise SourceError(f"refused: it has more than {MAX_BYTES // 10**6} MB")
+    return content
 
 
 def _from_url(url: str, checksums: Mapping[str, str], download: Path, min_rate: int) -> dict[str, bytes]:
@@ -266,9 +247,9 @@ class _Pace:
             return
         rate = self._received / seconds
         if not sys.stderr.isatty():
-            of_total = f" of {total / 1e6:.0f}" if total else ""
-            left = f", {tqdm.format_interval((total - done) / rate)} left" if total else ""
-            print(f"downloaded {done / 1e6:.0f}{of_total} MB, {rate / 1e3:.0f} kB/s{left}", file=sys.stderr, flush=True)
+            shown = tqdm.format_meter(done, total or math.inf, seconds, unit="B", unit_scale=True, rate=rate,
+                bar_format="downloaded {n_fmt}B of {total_fmt}B, {rate_fmt}, {remaining} left")  # fmt: skip
+            print(shown, file=sys.stderr, flush=True)
         if rate < self._min_rate:
             raise SourceError(f"it is slow, {rate / 1e3:.1f} kB/s over {seconds:.0f} s; what came is kept")
         self._since, self._received = time.monotonic(), 0
