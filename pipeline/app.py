@@ -11,16 +11,14 @@ import numpy as np
 from markupsafe import Markup
 
 from cifar_resnet import layout
-from cifar_resnet.compute import prepare_compute
 from cifar_resnet.data import Images, load_dataset
 from cifar_resnet.evaluation import read_predictions
-from cifar_resnet.gradcam import METHODS, activation_maps, overlay
+from cifar_resnet.gradcam import METHODS
 from cifar_resnet.image_decoding import decode_image
-from cifar_resnet.inference import predict_logits, softmax
-from cifar_resnet.model_file import TrainedModel, load_model
+from cifar_resnet.model_file import TrainedModel
 from cifar_resnet.params import ComputeParams, GradCAMParams
 from cifar_resnet.plots.style import percent
-from cifar_resnet.prediction import find_project_with_model, top_predictions
+from cifar_resnet.prediction import load_predictor
 from pipeline.stage import main
 
 BAR = Markup('<tr><th>{}</th><td><meter value="{}"></meter></td><td>{}</td></tr>')
@@ -38,10 +36,8 @@ except ModuleNotFoundError as error:
 
 def run(compute: ComputeParams, gradcam: GradCAMParams) -> None:
     """Serve the page, for the model of this project or else of the demo, until Ctrl-C."""
-    folder = find_project_with_model()
-    model = load_model(folder / layout.MODEL)
-    in_full = prepare_compute(compute.model_copy(update={"precision": "fp32"}))  # as the stage `evaluate` predicts
-    net = in_full.place(model.net)
+    predictor = load_predictor(compute)
+    folder, model = predictor.folder, predictor.model
 
     def explain(path: str | None, method: str, layer: str, opacity: float) -> tuple[str | None, Images | None]:
         if path is None:
@@ -50,15 +46,14 @@ def run(compute: ComputeParams, gradcam: GradCAMParams) -> None:
             images = decode_image(Path(path), model.image_px)[np.newaxis]
         except ValueError as error:
             raise gr.Error(f"The file {error}", print_exception=False) from None
-        probabilities = softmax(predict_logits(net, images, in_full))
-        [best] = top_predictions([Path(path)], probabilities, model.classes, top=5)
-        rows = (BAR.format(name, value, percent(value)) for name, value in best.ranked)
+        probabilities = predictor.probabilities(images)
+        [best] = predictor.best(probabilities, top=5)
+        rows = (BAR.format(name, value, percent(value)) for name, value in best)
         chosen = gradcam.model_copy(update={"method": method, "layer": layer})
-        maps = activation_maps(net, images, probabilities.argmax(axis=1), chosen)
-        return f"<table>{Markup().join(rows)}</table>", overlay(images, maps, opacity)[0]
+        return f"<table>{Markup().join(rows)}</table>", predictor.explain(images, probabilities, chosen, opacity)[0]
 
     plain = {"format": "png", "buttons": []}  # one of the buttons would share the picture
-    layers = [*net.gradcam_layers()]
+    layers = [*model.net.gradcam_layers()]
     with gr.Blocks(title="A picture in, a name out") as page:
         gr.Markdown(f"# {model.dataset}\nBy `{folder / layout.MODEL}`. Pictures never leave this machine.")
         with gr.Row():

@@ -1,32 +1,27 @@
 """`python -m pipeline.predict IMAGE_OR_FOLDER...`: the most probable classes of any image files."""
 
 import csv
-import io
 import json
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Never
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
 from cifar_resnet import layout
-from cifar_resnet.compute import prepare_compute
 from cifar_resnet.data import Images
 from cifar_resnet.errors import UserError
-from cifar_resnet.image_files import printable, read_image
-from cifar_resnet.inference import BATCH_SIZE, predict_logits, softmax
-from cifar_resnet.model_file import load_model
-from cifar_resnet.networks.base import Network
+from cifar_resnet.image_decoding import FORMATS_IN_WORDS
+from cifar_resnet.image_files import image_suffixes, printable, read_image
+from cifar_resnet.inference import BATCH_SIZE
 from cifar_resnet.params import Params, load_params
-from cifar_resnet.prediction import Prediction, find_all_images, find_project_with_model, top_predictions
+from cifar_resnet.prediction import Ranked, load_predictor
 from pipeline.stage import main
 
 ENLARGEMENT = 8  # of the overlays, so that a screen shows them at a useful size
@@ -39,93 +34,107 @@ def run(options: Namespace, params: Params) -> None:
     Raises:
         UserError: the model or an argument cannot be used, or some of the images, after the others were predicted.
     """
-    model = load_model(find_project_with_model() / layout.MODEL)
-    if not 1 <= options.top <= len(model.classes):
-        raise UserError(f"--top is {options.top}; allowed: 1 to {len(model.classes)}, the number of classes")
+    predictor = load_predictor(params.compute)
+    classes = predictor.model.classes
+    if not 1 <= options.top <= len(classes):
+        raise UserError(f"--top is {options.top}; allowed: 1 to {len(classes)}, the number of classes")
     if options.gradcam:
-        prepare_folder(options.gradcam)
-    paths = find_all_images(options.images)
-    resolved = replace(prepare_compute(params.compute), precision=torch.float32)  # as the stage `evaluate` predicts
-    net = resolved.place(model.net)
-    as_line = line_format(options.format, paths, model.classes, options.top)
+        try:
+            options.gradcam.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--gradcam {printable(options.gradcam)}: {error.strerror}; give a folder") from None
+    paths = find_images(options.images)
+    path_width = min(WIDEST_COLUMN, max(len(printable(path)) for path in paths))
+    widths = [path_width, *[max(map(len, classes)) + len(" 100.0%")] * options.top]
+    if options.format == "csv":
+        print("image", *(f"class_{rank},probability_{rank}" for rank in range(1, options.top + 1)), sep=",")
 
-    num_unusable = 0
+    num_used = 0
     bar: tqdm[Never] = tqdm(total=len(paths), desc="predict", unit="image", leave=False, delay=2, disable=None)
     with bar:
         for start in range(0, len(paths), BATCH_SIZE):
-            numbers, images = read_usable(paths, range(start, min(start + BATCH_SIZE, len(paths))), model.image_px, bar)
-            num_unusable += min(BATCH_SIZE, len(paths) - start) - len(numbers)
-            if not numbers:
+            read = read_usable(paths, range(start, min(start + BATCH_SIZE, len(paths))), predictor.model.image_px, bar)
+            num_used += len(read)
+            if not read:
                 continue
-            probabilities = softmax(predict_logits(net, images, resolved))
-            usable = [paths[number] for number in numbers]
-            for prediction in top_predictions(usable, probabilities, model.classes, options.top):
-                tqdm.write(as_line(prediction))
+            images = np.stack(list(read.values()))
+            probabilities = predictor.probabilities(images)
+            for number, ranked in zip(read, predictor.best(probabilities, options.top), strict=True):
+                with tqdm.external_write_mode():
+                    write_row(options.format, paths[number], ranked, widths)
             if options.gradcam:
-                write_overlays(options.gradcam, usable, numbers, explain(net, images, probabilities, params))
-    if num_unusable:
-        raise UserError(f"{num_unusable} of {len(paths)} images could not be used, each for the reason above")
+                maps = predictor.explain(images, probabilities, params.gradcam)
+                for number, picture in zip(read, np.concatenate([images, maps], axis=2), strict=True):
+                    write_overlay(options.gradcam, number, paths[number], picture)
+    if num_used < len(paths):
+        raise UserError(f"{len(paths) - num_used} of {len(paths)} images could not be used, each for the reason above")
 
 
-def read_usable(
-    paths: Sequence[Path], numbers: Sequence[int], side_px: int, bar: "tqdm[Never]"
-) -> tuple[list[int], Images]:
-    """Those of the images with these numbers that can be read, and which they are; the others are named."""
-    usable, images = [], []
+def find_images(paths: Iterable[Path]) -> list[Path]:
+    """The given files, and the image files in the given folders and the folders in them, by name; no hidden ones.
+
+    Raises:
+        UserError: a path does not exist, or a folder cannot be listed or holds no image file.
+    """
+    found: list[Path] = []
+    for path in paths:
+        try:
+            path.lstat()
+            inside = images_in(path) if path.is_dir() else [path]
+        except OSError as error:
+            reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+            raise UserError(f"{printable(path)} {reason}: give image files, or folders of them") from None
+        if not inside:
+            raise UserError(f"{printable(path)} holds no image file: give a folder with {FORMATS_IN_WORDS} files")
+        found += inside
+    return found
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files in a folder and the folders in it, by name; no hidden ones."""
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    suffixes = image_suffixes()
+    found = []
+    for place, folders, files in os.walk(folder, onerror=stop):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names = (name for name in files if not name.startswith(".") and name.lower().endswith(suffixes))
+        found += [Path(place, name) for name in names]
+    return sorted(found)
+
+
+def read_usable(paths: Sequence[Path], numbers: Iterable[int], side_px: int, bar: "tqdm[Never]") -> dict[int, Images]:
+    """By number, those of the images with these numbers that can be read; the others are named."""
+    read = {}
     for number in numbers:
         try:
-            images.append(read_image(paths[number], side_px))
-            usable.append(number)
+            read[number] = read_image(paths[number], side_px)
         except UserError as error:
             tqdm.write(f"error: {error}", file=sys.stderr)
         bar.update()
-    return usable, np.stack(images) if images else np.empty(0, np.uint8)
+    return read
 
 
-def line_format(name: str, paths: Sequence[Path], classes: Sequence[str], top: int) -> Callable[[Prediction], str]:
-    """How a prediction is printed: as a row of a table, as JSON or as CSV, whose header is printed here."""
-    if name == "json":
-        return lambda prediction: json.dumps(prediction.as_json())
-    if name == "csv":
-        ranks = [f"{kind}_{rank}" for rank in range(1, top + 1) for kind in ("class", "probability")]
-        print(csv_line(["image", *ranks]))
-        return lambda prediction: csv_line(prediction.as_cells())
-    path_width = min(WIDEST_COLUMN, max(len(printable(path)) for path in paths))
-    widths = [path_width, *[max(map(len, classes)) + len(" 100.0%")] * top]
-    return lambda prediction: "  ".join(map(str.ljust, prediction.as_row(), widths)).rstrip()
+def write_row(kind: str, path: Path, ranked: Ranked, widths: Sequence[int]) -> None:
+    """Print a prediction as JSON, as CSV, or as a row of a table with columns of these widths."""
+    rounded = [(name, round(value, 6)) for name, value in ranked]
+    if kind == "json":
+        predictions = [{"class": name, "probability": value} for name, value in rounded]
+        print(json.dumps({"image": str(path), "predictions": predictions}))
+    elif kind == "csv":
+        csv.writer(sys.stdout, lineterminator="\n").writerow([printable(path), *chain(*rounded)])
+    else:
+        cells = [printable(path), *(f"{name} {value:.1%}" for name, value in ranked)]
+        print("  ".join(map(str.ljust, cells, widths)).rstrip())
 
 
-def csv_line(cells: Sequence[object]) -> str:
-    """One line of CSV, without its end."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(cells)
-    return text.getvalue()
-
-
-def prepare_folder(folder: Path) -> None:
-    """Make sure that the overlays can be written, before any work."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(None, "it cannot be written to")
-    except OSError as error:
-        raise UserError(f"--gradcam {printable(folder)}: {error.strerror}; give a folder to write to") from None
-
-
-def explain(net: Network, images: Images, probabilities: NDArray[np.float64], params: Params) -> Images:
-    """Each image with, to the right of it, what speaks for its most probable class."""
-    from cifar_resnet.gradcam import activation_maps, overlay  # takes 2 s
-
-    maps = activation_maps(net, images, probabilities.argmax(axis=1), params.gradcam)
-    return np.concatenate([images, overlay(images, maps)], axis=2)
-
-
-def write_overlays(folder: Path, paths: Sequence[Path], numbers: Sequence[int], pictures: Images) -> None:
-    """Write a PNG per image, numbered since images from different folders may share a name."""
-    for path, number, picture in zip(paths, numbers, pictures, strict=True):
-        image = Image.fromarray(picture)
-        size = (ENLARGEMENT * image.width, ENLARGEMENT * image.height)
-        image.resize(size, Image.Resampling.NEAREST).save(folder / f"{number + 1:04}_{path.stem[:40]}.png")
+def write_overlay(folder: Path, number: int, path: Path, picture: Images) -> None:
+    """Write a PNG, numbered since images from different folders may share a name."""
+    image = Image.fromarray(picture)
+    size = (ENLARGEMENT * image.width, ENLARGEMENT * image.height)
+    image.resize(size, Image.Resampling.NEAREST).save(folder / f"{number + 1:04}_{path.stem[:40]}.png")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from cifar_resnet.data import load_dataset
 from cifar_resnet.errors import UserError
 from cifar_resnet.image_files import read_image
 from cifar_resnet.params import Params, ResNet18Params, load_params
-from cifar_resnet.prediction import find_all_images
 from pipeline import predict
 
 
@@ -133,14 +132,18 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_folder_gives_its_images_by_name(project: Path) -> None:
-    assert find_all_images([project, project / "7.png"]) == [project / "3.png", project / "7.png", project / "7.png"]
+    assert predict.find_images([project, project / "7.png"]) == [
+        project / "3.png",
+        project / "7.png",
+        project / "7.png",
+    ]
 
 
 def test_a_folder_without_images_and_a_missing_file_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no image file"):
-        find_all_images([tmp_path])
+        predict.find_images([tmp_path])
     with pytest.raises(UserError, match=r"gone\.png does not exist"):
-        find_all_images([tmp_path / "gone.png"])
+        predict.find_images([tmp_path / "gone.png"])
 
 
 def test_the_probabilities_are_those_of_evaluate(
@@ -162,7 +165,7 @@ def test_folders_are_searched_whole_without_hidden_files_and_what_is_no_picture(
     for name in ("b/c.JPG", "a.png", "._a.png", ".cache/d.png", "weights.h5", "film.mpg", "e.eps", "f.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert find_all_images([tmp_path]) == [tmp_path / "a.png", tmp_path / "b" / "c.JPG"]
+    assert predict.find_images([tmp_path]) == [tmp_path / "a.png", tmp_path / "b" / "c.JPG"]
 
 
 def test_odd_notes_of_a_camera_spoil_no_photo(tmp_path: Path) -> None:
@@ -204,7 +207,7 @@ def test_arguments_are_checked_before_a_picture_is_read(project: Path, settings:
         with pytest.raises(UserError, match=message):
             run_predict(settings, project, **mistake)
     with pytest.raises(UserError, match=r"/xx.*…x+ cannot be read \(File name too long\)"):
-        find_all_images([Path("/" + 5000 * "x")])
+        predict.find_images([Path("/" + 5000 * "x")])
 
 
 def test_a_table_for_other_programs_has_a_header(

@@ -1,6 +1,5 @@
-"""Image files: found in folders, and read."""
+"""Image files: which names they have, and what is in them."""
 
-import os
 from pathlib import Path
 
 from PIL import Image
@@ -24,25 +23,6 @@ def image_suffixes() -> tuple[str, ...]:
     """The suffixes of the formats that can be read, in small letters."""
     Image.init()  # fills the table
     return tuple(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)
-
-
-def find_images(folder: Path) -> list[Path]:
-    """The image files in a folder and the folders in it, by name; no hidden ones.
-
-    Raises:
-        OSError: a folder cannot be listed.
-    """
-
-    def stop(error: OSError) -> None:
-        raise error
-
-    suffixes = image_suffixes()
-    found = []
-    for place, folders, files in os.walk(folder, onerror=stop):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        names = (name for name in files if not name.startswith(".") and name.lower().endswith(suffixes))
-        found += [Path(place, name) for name in names]
-    return sorted(found)
 
 
 def read_image(path: Path, side_px: int) -> Images:
