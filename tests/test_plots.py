@@ -17,7 +17,7 @@ from cifar_resnet.plots.evaluation import (
 )
 from cifar_resnet.plots.learning_curves import plot_learning_curves
 from cifar_resnet.plots.lr_curve import plot_lr_curve
-from cifar_resnet.plots.style import percent
+from cifar_resnet.plots.style import percent, short
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 random = np.random.default_rng(0)
@@ -71,6 +71,14 @@ def test_the_grid_shows_the_worst_mistakes_from_left_to_right_and_top_to_bottom(
 )  # fmt: skip
 def test_only_certainty_is_called_0_or_100_percent(fraction: float, text: str) -> None:
     assert percent(fraction) == text
+
+
+def test_a_long_name_keeps_its_beginning_and_its_end() -> None:
+    assert short("airplane") == "airplane"
+    names = [f"digit {number % 10}, drawn by hand by writer no. {number:03}" for number in range(100)]
+    for length in (20, 24):
+        assert len({short(name, length) for name in names}) == 100
+        assert max(len(short(name, length)) for name in names) <= length
 
 
 def test_a_matrix_of_many_classes_shows_those_with_the_most_mistakes() -> None:

@@ -38,7 +38,7 @@ def matrix_shares(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
 def plot_confusion(evaluation: Evaluation, path: Path) -> None:
     """Counts in a grid of true by predicted classes, in the colours of right and wrong."""
     size = 0.45 * len(matrix_classes(evaluation.mistakes)) + 3
-    with figure(path, size + 0.8, size) as drawing:
+    with figure(path, max(size + 0.8, 6), size) as drawing:  # as wide as the title
         draw_confusion(evaluation, drawing)
 
 
@@ -89,7 +89,7 @@ def draw_reliability(evaluations: Mapping[str, Evaluation], num_bins: int, drawi
     axes.set(xlabel="confidence", ylabel="accuracy", title="Reliability", xlim=(0, 1), ylim=(0, 1))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.legend(loc="upper left")
+    axes.legend(loc="best")
 
 
 def describe_reliability(evaluation: Evaluation, num_bins: int) -> str:
@@ -119,8 +119,8 @@ def plot_misclassified(evaluation: Evaluation, images: Images, num_images: int, 
             axes.axis("off")
         for axes, index in zip(grid, shown, strict=False):
             axes.imshow(images[index], interpolation="nearest")
-            true = short(evaluation.classes[evaluation.labels[index]])
-            predicted = short(evaluation.classes[evaluation.predicted[index]])
+            true = short(evaluation.classes[evaluation.labels[index]], 20)
+            predicted = short(evaluation.classes[evaluation.predicted[index]], 20)
             axes.set_title(
                 f"no. {index}: {true}\ntaken for {predicted}\n{percent(evaluation.confidence[index])}",
                 fontsize=9, loc="center", parse_math=False,

@@ -67,5 +67,6 @@ def run_styles(number: int) -> list[str]:
 
 
 def short(name: str, length: int = 24) -> str:
-    """A class name that fits into a plot, cut off with an ellipsis if it is long."""
-    return name if len(name) <= length else name[: length - 1].rstrip() + "…"
+    """A class name that fits into a plot: of a long one, beginning and end, where names differ."""
+    end = length // 3
+    return name if len(name) <= length else f"{name[: length - end - 1].rstrip()}…{name[-end:].lstrip()}"
