@@ -5,7 +5,7 @@ from torch import Tensor
 
 from cifar_resnet import layout
 from cifar_resnet.checkpoint import Checkpoint
-from cifar_resnet.compute import Compute, prepare_compute
+from cifar_resnet.compute import prepare_compute
 from cifar_resnet.console import TrainingConsole
 from cifar_resnet.data import load_dataset
 from cifar_resnet.distributed import is_worker, run_in_processes, wait_for_others
@@ -20,14 +20,7 @@ from cifar_resnet.params import AugmentParams, ComputeParams, DataParams, ModelP
 from cifar_resnet.project import Project
 from cifar_resnet.records import changed_since
 from cifar_resnet.tracking.live import live_training
-from cifar_resnet.training import (
-    LearningRates,
-    Trainer,
-    TrainingState,
-    check_finite,
-    make_training_data,
-    require_workable,
-)
+from cifar_resnet.training import LearningRates, Trainer, check_finite, make_training_data, require_workable
 from pipeline.stage import main
 
 
@@ -43,62 +36,54 @@ def run(
     dataset = load_dataset(layout.DATA / data.dataset)
     training_data = make_training_data(dataset, data, augment)
     require_workable(train, augment, training_data)
-    trainer = Trainer(train, choose_rates(train), resolved, num_workers(runtime, resolved))
+    rates = choose_rates(train)
+    # On a CPU they would take the cores from the training, of which they need 2 %.
+    auto_workers = min(4, resolved.threads) if resolved.device.type == "cuda" else 0
+    trainer = Trainer(train, rates, resolved, auto_workers if runtime.workers == "auto" else runtime.workers)
     state = trainer.start(dataset, model, train.seed)
     checkpoint = Checkpoint(training_key(inputs)[:16])
     if resolved.rank > 0:  # only the first process prints and writes
         wait_for_others()
-        resume(state, checkpoint, resolved)
+        if saved := checkpoint.load():
+            state.load_state_dict(saved)
         for _ in trainer.epochs(state, training_data, after_step=lambda loss, num_steps: None):
             pass
         return
 
+    computed = f"PyTorch {torch.__version__} on {resolved}"  # what decides the last bits, beside the training key
     console = TrainingConsole(state, len(training_data.held_out_labels))
+
+    def save() -> None:
+        checkpoint.save({**state.state_dict(), "computed": computed})
 
     def after_step(loss: Tensor, num_steps: int) -> None:
         console.after_step(loss, num_steps)
         if state.step % runtime.checkpoint_steps == 0 and state.step < num_steps:
             check_finite(state)
-            save(state, checkpoint, resolved)
+            save()
 
     with checkpoint.lock():
         checkpoint.remove_old()
-        resume(state, checkpoint, resolved)
+        if saved := checkpoint.load():
+            state.load_state_dict(saved)
+            print(f"continuing from the checkpoint after {state.epoch} epochs and {state.step} steps", flush=True)
+            if saved["computed"] != computed:
+                print(f"it was computed by {saved['computed']}, the rest will be by {computed}: the last bits of the "
+                      "result may differ from those of an uninterrupted training", flush=True)  # fmt: skip
         wait_for_others()
-        rates = trainer.rates
         print(f"training on {resolved}: learning rate {rates.lr_min:.4g} to {rates.lr_max:.4g}\n", flush=True)
         with live_training(project, inputs, state.history) as live:
             for metrics in trainer.epochs(state, training_data, after_step):
-                save(state, checkpoint, resolved)
+                save()
                 console.after_epoch(metrics)
                 live.log_epoch(metrics)
                 console.warn_of_change(changed_since("train", inputs))
         save_model(layout.MODEL, state.model, model, dataset)
-        write_outputs(state, rates)
+        write_history(layout.HISTORY, state.history)
+        last = state.history[-1].as_row()
+        del last["lr"]
+        write_json(layout.TRAIN_METRICS, {"epochs": last.pop("epoch"), **vars(rates), **last})
         checkpoint.finish(layout.MODEL)
-
-
-def save(state: TrainingState, checkpoint: Checkpoint, compute: Compute) -> None:
-    """Save a checkpoint, with a note of how it was computed."""
-    checkpoint.save({**state.state_dict(), "computed": described(compute)})
-
-
-def resume(state: TrainingState, checkpoint: Checkpoint, compute: Compute) -> None:
-    """Continue from the checkpoint, if there is one, and say if the rest is computed in another way."""
-    saved = checkpoint.load()
-    if saved is None:
-        return
-    state.load_state_dict(saved)
-    if compute.rank == 0:
-        print(f"continuing from the checkpoint after {state.epoch} epochs and {state.step} steps", flush=True)
-        if saved["computed"] != described(compute):
-            print(f"it was computed by {saved['computed']}, the rest will be by {described(compute)}: the last bits of "
-                  "the result may differ from those of an uninterrupted training", flush=True)  # fmt: skip
-
-
-def described(compute: Compute) -> str:
-    """What decides the last bits of a training, beside its settings, code and data."""
-    return f"PyTorch {torch.__version__} on {compute}"
 
 
 def choose_rates(train: TrainParams) -> LearningRates:
@@ -113,22 +98,6 @@ def choose_rates(train: TrainParams) -> LearningRates:
     if lr_min >= lr_max:
         raise UserError(f"train.lr_min is {lr_min:.4g}; it must be below train.lr_max, {lr_max:.4g}")
     return LearningRates(lr_min, lr_max)
-
-
-def num_workers(runtime: RuntimeParams, compute: Compute) -> int:
-    """Loader processes. On a CPU they would take the cores from the training, of which they need 2 %."""
-    if runtime.workers == "auto":
-        return min(4, compute.threads) if compute.device.type == "cuda" else 0
-    return runtime.workers
-
-
-def write_outputs(state: TrainingState, rates: LearningRates) -> None:
-    """Write what DVC tracks of a finished training, beside the model."""
-    write_history(layout.HISTORY, state.history)
-    last = state.history[-1].as_row()
-    metrics = {"epochs": last.pop("epoch"), **vars(rates), **last}
-    del metrics["lr"]
-    write_json(layout.TRAIN_METRICS, metrics)
 
 
 if __name__ == "__main__":

@@ -65,21 +65,13 @@ class TrainingState:
 
     def state_dict(self) -> dict[str, Any]:
         """Only tensors, numbers and text, so that loading it needs no unpickling of code."""
-        return {
-            "net": self.net.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average.state_dict() if self.average else None,
-            "totals": self.totals,
-            "epoch": self.epoch,
-            "step": self.step,
-            "history": [asdict(metrics) for metrics in self.history],
-        }
+        state = {name: part.state_dict() if hasattr(part, "state_dict") else part for name, part in vars(self).items()}
+        return state | {"history": [asdict(metrics) for metrics in self.history]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.net.load_state_dict(state["net"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.average:
-            self.average.load_state_dict(state["average"])
+        for name, part in vars(self).items():
+            if hasattr(part, "load_state_dict"):
+                part.load_state_dict(state[name])
         self.totals.copy_(state["totals"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.history = [EpochMetrics(**metrics) for metrics in state["history"]]
@@ -135,17 +127,42 @@ class Trainer:
 
     def start(self, dataset: Dataset, model: ModelParams, seed: int) -> TrainingState:
         """An untrained network, whose initial weights follow from the seed, with its optimizer."""
+        train = self.settings
         torch.manual_seed(seed)
         net = self.compute.place(make_network(model, len(dataset.classes), dataset.mean, dataset.std))
         optimizer = SGD(
-            net.parameters(), lr=0.0, momentum=self.settings.momentum, weight_decay=self.settings.weight_decay,
-            nesterov=True,
-        )  # fmt: skip
-        average = None
-        if self.settings.ema_decay:
-            average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(self.settings.ema_decay), use_buffers=True)
-        totals = torch.zeros(3, dtype=torch.float64, device=self.compute.device)
-        return TrainingState(net, optimizer, average, totals)
+            net.parameters(), lr=0.0, momentum=train.momentum, weight_decay=train.weight_decay, nesterov=True
+        )
+        averaging = get_ema_multi_avg_fn(train.ema_decay)
+        average = AveragedModel(net, multi_avg_fn=averaging, use_buffers=True) if train.ema_decay else None
+        return TrainingState(net, optimizer, average, torch.zeros(3, dtype=torch.float64, device=self.compute.device))
+
+    def epochs(
+        self, state: TrainingState, data: TrainingData, after_step: Callable[[Tensor, int], None]
+    ) -> Iterator[EpochMetrics]:
+        """Train from where `state` stands to the last epoch; yields after each epoch.
+
+        `after_step` gets the loss of each step and the number of steps in the epoch.
+
+        Raises:
+            UserError: the loss is no longer finite.
+        """
+        train, compute = self.settings, self.compute
+        net = share_gradients(state.net, compute.device) if compute.num_processes > 1 else state.net
+        forward = compute.faster(net)
+        while state.epoch < train.epochs:
+            state.net.train()
+            batches = EpochBatches(
+                data.images, data.labels, data.augment, train.batch_size, train.seed, state.epoch,
+                compute.rank, compute.num_processes,
+            )  # fmt: skip
+            for images, labels in batches.load(state.step, self.num_workers, pin_memory=compute.device.type == "cuda"):
+                progress = state.epoch + state.step / len(batches)
+                lr = one_cycle(progress, epochs=train.epochs, peak_epoch=train.peak_epoch, **vars(self.rates))
+                loss = self.step(state, forward, images, labels, lr, batches.size(state.step))
+                state.step += 1
+                after_step(loss, len(batches))
+            yield self._finish_epoch(state, data)
 
     def step(
         self, state: TrainingState, forward: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, lr: float,
@@ -176,55 +193,22 @@ class Trainer:
         state.totals += sum_over_processes(sums)  # alike in every process, so that one checkpoint serves all
         return loss.detach()
 
-    def epochs(
-        self, state: TrainingState, data: TrainingData, after_step: Callable[[Tensor, int], None]
-    ) -> Iterator[EpochMetrics]:
-        """Train from where `state` stands to the last epoch; yields after each epoch.
-
-        `after_step` gets the loss of each step and the number of steps in the epoch.
-
-        Raises:
-            UserError: the loss is no longer finite.
-        """
-        train, compute = self.settings, self.compute
-        net = share_gradients(state.net, compute.device) if compute.num_processes > 1 else state.net
-        forward = compute.faster(net)
-        while state.epoch < train.epochs:
-            state.net.train()
-            batches = EpochBatches(
-                data.images, data.labels, data.augment, train.batch_size, train.seed, state.epoch,
-                compute.rank, compute.num_processes,
-            )  # fmt: skip
-            lr = 0.0
-            for images, labels in batches.load(state.step, self.num_workers, pin_memory=compute.device.type == "cuda"):
-                progress = state.epoch + state.step / len(batches)
-                lr = one_cycle(progress, epochs=train.epochs, peak_epoch=train.peak_epoch, **vars(self.rates))
-                loss = self.step(state, forward, images, labels, lr, batches.size(state.step))
-                state.step += 1
-                after_step(loss, len(batches))
-            # The last epoch is measured in full precision, as stage `evaluate` measures: one model has one accuracy.
-            is_last = state.epoch + 1 == train.epochs
-            yield _finish_epoch(state, data, lr, replace(compute, precision=torch.float32) if is_last else compute)
-
-
-def _finish_epoch(state: TrainingState, data: TrainingData, lr: float, compute: Compute) -> EpochMetrics:
-    loss_sum, num_correct, num_images = state.totals.tolist()
-    check_finite(state)
-    held_out_loss_sum, num_held_out_correct = evaluate_held_out(state.model, data, compute)
-    num_held_out = len(data.held_out_labels)
-    metrics = EpochMetrics(
-        epoch=state.epoch + 1,
-        lr=lr,
-        train_loss=loss_sum / num_images,
-        train_accuracy=num_correct / num_images,
-        held_out_loss=held_out_loss_sum / num_held_out,
-        held_out_accuracy=num_held_out_correct / num_held_out,
-        held_out_name=data.held_out_name,
-    )
-    state.epoch, state.step = state.epoch + 1, 0
-    state.totals.zero_()
-    state.history.append(metrics)
-    return metrics
+    def _finish_epoch(self, state: TrainingState, data: TrainingData) -> EpochMetrics:
+        check_finite(state)
+        loss_sum, num_correct, num_images = state.totals.tolist()
+        # The last epoch is measured in full precision, as stage `evaluate` measures: one model has one accuracy.
+        is_last = state.epoch + 1 == self.settings.epochs
+        compute = replace(self.compute, precision=torch.float32) if is_last else self.compute
+        held_out_loss_sum, num_held_out_correct = evaluate_held_out(state.model, data, compute)
+        num_held_out = len(data.held_out_labels)
+        metrics = EpochMetrics(
+            state.epoch + 1, state.optimizer.param_groups[0]["lr"], loss_sum / num_images, num_correct / num_images,
+            held_out_loss_sum / num_held_out, num_held_out_correct / num_held_out, data.held_out_name,
+        )  # fmt: skip
+        state.epoch, state.step = state.epoch + 1, 0
+        state.totals.zero_()
+        state.history.append(metrics)
+        return metrics
 
 
 def evaluate_held_out(net: Network, data: TrainingData, compute: Compute) -> tuple[float, float]:
