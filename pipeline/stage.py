@@ -12,14 +12,13 @@ from argparse import ArgumentParser
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from cifar_resnet import layout
-from cifar_resnet.dvc_files import Stage
+from cifar_resnet.dvc_files import DEFINITION, Stage
 from cifar_resnet.errors import UserError
 from cifar_resnet.project import Project, read_project
-from cifar_resnet.records import require_older, require_true_records, require_unchanged, write_receipt
+from cifar_resnet.records import remove_false_records, require_older, require_unchanged, write_receipt
 from cifar_resnet.store_location import follow_move
 from cifar_resnet.surroundings import require_lasting_results
 from pipeline import STARTED_NS
@@ -36,18 +35,22 @@ def main(run: Callable[..., None], description: str | None = None) -> None:
     if description:
         ArgumentParser(f"python -m pipeline.{Path(inspect.getfile(run)).stem}", description=description).parse_args()
     gc.freeze()  # what was imported stays: looking for garbage among it, at the end once more, cost 1.1 CPU seconds
-    signal.signal(signal.SIGTERM, _exit_in_order)
+    # Let `finally` blocks run before the process ends; 128 + the signal's number is what shells report.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        _require_project()
-        _follow_move()
-        names = inspect.signature(run).parameters
-        if names:
+        if not layout.PARAMS.exists() and not DEFINITION.exists():
+            raise UserError(f"{Path.cwd()} is not this project's folder: change to the one with {layout.PARAMS} first")
+        with suppress(UserError, sqlite3.Error):  # what needs the store reports that in its own words
+            if former := follow_move():  # of the whole project
+                print(
+                    f"the project was moved or copied: its MLflow store no longer points into {former}", file=sys.stderr
+                )
+        if inspect.signature(run).parameters:
             project = read_project()
-            available = {**vars(project.params), "project": project}
             if stage := project.stages.get(Path(inspect.getfile(run)).stem):
-                run_stage(stage, run, project, available)
+                run_stage(stage, run, project)
             else:
-                run(**{name: available[name] for name in names})
+                call(run, project=project, **vars(project.params))
         else:
             run()
         sys.stdout.flush()
@@ -65,18 +68,19 @@ def main(run: Callable[..., None], description: str | None = None) -> None:
         sys.exit("interrupted: start it again to continue")
 
 
-def run_stage(stage: Stage, run: Callable[..., None], project: Project, available: dict[str, Any]) -> None:
-    """Run a stage and publish its results, if nothing that it depends on changes meanwhile.
+def call(run: Callable[..., None], **available: Any) -> None:
+    """Call a function with those arguments that its signature names."""
+    run(**{name: available[name] for name in inspect.signature(run).parameters})
 
-    Raises:
-        UserError: something changed, or the stage failed.
-    """
+
+def run_stage(stage: Stage, run: Callable[..., None], project: Project) -> None:
+    """Run a stage and publish its results, if nothing that it depends on changes meanwhile."""
     require_lasting_results(project)
     inputs = project.inputs(stage.name)
     require_older(inputs, STARTED_NS)
-    require_true_records()
-    available["inputs"] = inputs
-    run(**{name: available[name] for name in inspect.signature(run).parameters})
+    if removed := remove_false_records():  # this stage would build on them
+        raise UserError("\n".join(f"{line}: run `dvc repro` again" for line in removed))
+    call(run, project=project, inputs=inputs, **vars(project.params))
     require_unchanged(stage.name, inputs)
     if stage.published and layout.MODEL.exists():  # importing MLflow takes 2 s, and the other stages do not need it
         from cifar_resnet.distributed import is_worker
@@ -89,23 +93,6 @@ def run_stage(stage: Stage, run: Callable[..., None], project: Project, availabl
     write_receipt(stage, inputs)
 
 
-def _require_project() -> None:
-    """Tell a wrong folder from a missing file.
-
-    Raises:
-        UserError: this is not the project's folder.
-    """
-    if not layout.PARAMS.exists() and not Path("dvc.yaml").exists():
-        raise UserError(f"{Path.cwd()} is not this project's folder: change to the one with {layout.PARAMS} first")
-
-
-def _follow_move() -> None:
-    """Point a store that was copied or moved with the project to its own files, before anything uses them."""
-    with suppress(UserError, sqlite3.Error):  # what needs the store reports that in its own words
-        if former := follow_move():
-            print(f"the project was moved or copied: its MLflow store no longer points into {former}", file=sys.stderr)
-
-
 def _has_closed_output() -> bool:
     """Whether nobody reads stdout or stderr any more; what Python yet writes to it at its end then goes nowhere."""
     states = select.poll()
@@ -115,8 +102,3 @@ def _has_closed_output() -> bool:
     for descriptor in closed:
         os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
     return bool(closed)
-
-
-def _exit_in_order(signal_number: int, frame: FrameType | None) -> None:
-    """Let `finally` blocks run before the process ends; 128 + the signal's number is what shells report."""
-    sys.exit(128 + signal_number)

@@ -24,7 +24,6 @@ class Stage:
     """A stage as `dvc.yaml` defines it."""
 
     name: str
-    command: str
     params: tuple[str, ...]  # sections and settings of params.yaml, by dotted name
     deps: tuple[str, ...]
     outs: tuple[str, ...]  # metrics among them
@@ -40,9 +39,8 @@ class Inputs:
 
     def difference(self, now: "Inputs") -> str | None:
         """The first input that has another value now, in words; None if they are equal."""
-        paths = sorted(self.files.keys() | now.files.keys())
-        changed_file = next((path for path in paths if self.files.get(path) != now.files.get(path)), None)
-        return changed_setting(self.settings, now.settings) or changed_file
+        changed_files = sorted(path for path, _ in self.files.items() ^ now.files.items())
+        return changed_setting(self.settings, now.settings) or next(iter(changed_files), None)
 
 
 @dataclass(frozen=True)
@@ -54,11 +52,7 @@ class Record:
 
 
 def read_yaml(text: str, name: str) -> Any:
-    """The content of a YAML 1.2 text, in which `1e-1` is a number, as it is for DVC.
-
-    Raises:
-        UserError: it is no YAML.
-    """
+    """The content of a YAML 1.2 text, in which `1e-1` is a number, as it is for DVC; a UserError if it is no YAML."""
     try:
         return YAML(typ="safe", pure=True).load(text)
     except (YAMLError, RecursionError) as error:
@@ -74,34 +68,27 @@ def parse_stages(text: str, settings: Mapping[str, Any]) -> dict[str, Stage]:
     """
     text = re.sub(r"\$\{([\w.]+)\}", lambda match: str(get_setting(settings, match[1])), text)
     try:
-        stages = read_yaml(text, DEFINITION.name)["stages"]
-        return {name: _stage(name, entry) for name, entry in stages.items()}
+        return {
+            name: Stage(
+                name,
+                tuple(entry.get("params", ())),
+                _paths(entry.get("deps", ())),
+                _paths([*entry.get("outs", ()), *entry.get("metrics", ())]),
+                bool(entry.get("meta", {}).get("mlflow")),
+            )
+            for name, entry in read_yaml(text, DEFINITION.name)["stages"].items()
+        }
     except (AttributeError, KeyError, TypeError):
         raise UserError(f"{DEFINITION} defines no stages: restore it with `git checkout {DEFINITION}`") from None
 
 
-def _stage(name: str, entry: Mapping[str, Any]) -> Stage:
-    return Stage(
-        name,
-        entry["cmd"],
-        tuple(entry.get("params", ())),
-        tuple(_paths(entry.get("deps", ()))),
-        tuple(_paths([*entry.get("outs", ()), *entry.get("metrics", ())])),
-        bool(entry.get("meta", {}).get("mlflow")),
-    )
-
-
-def _paths(entries: Iterable[str | Mapping[str, Any]]) -> Iterable[str]:
+def _paths(entries: Iterable[str | Mapping[str, Any]]) -> tuple[str, ...]:
     """Paths of outputs, some of which have options."""
-    return (entry if isinstance(entry, str) else next(iter(entry)) for entry in entries)
+    return tuple(entry if isinstance(entry, str) else next(iter(entry)) for entry in entries)
 
 
 def read_lock() -> dict[str, Record]:
-    """What `dvc.lock` records of the stages that have run; nothing if there is none.
-
-    Raises:
-        UserError: it is broken.
-    """
+    """What `dvc.lock` records of the stages that have run; nothing if there is none. Raises what `parse_lock` does."""
     return parse_lock(LOCK.read_text(encoding="utf-8")) if LOCK.is_file() else {}
 
 

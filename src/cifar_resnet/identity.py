@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,26 +23,20 @@ def training_key(inputs: Inputs) -> str:
 
 def canonical(settings: Mapping[str, Any]) -> dict[str, str]:
     """Settings as texts that are equal for equal values: 5, 5.0 and "5.0" are, as MLflow keeps only texts."""
-    return {name: _canonical(value) for name, value in settings.items()}
-
-
-def _canonical(value: Any) -> str:
-    try:
-        return str(value) if isinstance(value, bool) else repr(float(value))
-    except (TypeError, ValueError):
-        return str(value)
+    texts = {name: str(value) for name, value in settings.items()}
+    for name, value in settings.items():
+        if not isinstance(value, bool):
+            with suppress(TypeError, ValueError):
+                texts[name] = repr(float(value))
+    return texts
 
 
 def path_md5(path: Path) -> str:
     """The MD5 that DVC gives a file or folder: of a folder, of the list of its files' MD5s."""
     if not path.is_dir():
         return file_md5(path)
-    files = sorted(
-        (file.relative_to(path).as_posix(), file)
-        for file in path.rglob("*")
-        if file.is_file() and "__pycache__" not in file.parts
-    )
-    listed = [{"md5": file_md5(file), "relpath": name} for name, file in files]
+    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if "__pycache__" not in file.parts}
+    listed = [{"md5": file_md5(files[name]), "relpath": name} for name in sorted(files) if files[name].is_file()]
     return f"{text_md5(json.dumps(listed, sort_keys=True))}.dir"
 
 

@@ -23,7 +23,7 @@ class Project:
     @property
     def tracked(self) -> dict[str, Any]:
         """Every setting that a stage depends on, by dotted name: the settings that shape results."""
-        return select(self.settings, dict.fromkeys(name for stage in self.stages.values() for name in stage.params))
+        return select(self.settings, [name for stage in self.stages.values() for name in stage.params])
 
     def settings_of(self, stage: str) -> dict[str, Any]:
         """The settings that a stage depends on, by dotted name."""
@@ -44,7 +44,6 @@ def read_project() -> Project:
     settings = read_settings(layout.PARAMS)
     params = parse_params(settings, name=layout.PARAMS.name)
     try:
-        stages = parse_stages(DEFINITION.read_text(encoding="utf-8"), settings)
+        return Project(params, settings, parse_stages(DEFINITION.read_text(encoding="utf-8"), settings))
     except FileNotFoundError:
         raise UserError(f"{DEFINITION} is missing: restore it with `git checkout {DEFINITION}`") from None
-    return Project(params, settings, stages)

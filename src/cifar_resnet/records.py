@@ -22,11 +22,7 @@ RECEIPTS = CHECKPOINTS / "receipts"
 
 
 def require_older(inputs: Inputs, started_ns: int) -> None:
-    """Make sure that the code on disk is the code that this process runs, which has imported it since `started_ns`.
-
-    Raises:
-        UserError: a module was changed meanwhile.
-    """
+    """Refuse to run if a module on disk was changed since `started_ns`, from when on this process has imported it."""
     for path in inputs.files:
         stat = Path(path).stat()
         if path.endswith(".py") and max(stat.st_mtime_ns, stat.st_ctime_ns) > started_ns:
@@ -42,11 +38,7 @@ def changed_since(stage: str, before: Inputs) -> str | None:
 
 
 def require_unchanged(stage: str, before: Inputs) -> None:
-    """Make sure that DVC will record what the stage ran with.
-
-    Raises:
-        UserError: an input has changed.
-    """
+    """End the stage as failed if an input has changed, so that DVC records nothing."""
     if change := changed_since(stage, before):
         raise UserError(
             f"changed while {stage} ran: {change}. DVC would record that for results made without it, so {stage} ends "
@@ -69,23 +61,13 @@ def remove_false_records() -> list[str]:
     for path in sorted(RECEIPTS.glob("*.json")):
         receipt = json.loads(path.read_text(encoding="utf-8"))
         path.unlink()
-        true = Inputs(**receipt["inputs"])
         recorded = read_lock().get(path.stem)
-        is_of_this = recorded and asdict(recorded) != receipt["recorded_before"] and recorded.outs == receipt["outs"]
-        if recorded and is_of_this and (change := true.difference(recorded.inputs)):
+        if not recorded or asdict(recorded) == receipt["recorded_before"] or recorded.outs != receipt["outs"]:
+            continue  # of another time than the receipt
+        if change := Inputs(**receipt["inputs"]).difference(recorded.inputs):
             _remove(path.stem)
             removed.append(f"removed from {LOCK}: {path.stem}, recorded with what was changed after it ran ({change})")
     return removed
-
-
-def require_true_records() -> None:
-    """Stop a stage that would build on a false record.
-
-    Raises:
-        UserError: a record was false; it is removed.
-    """
-    if removed := remove_false_records():
-        raise UserError("\n".join(f"{line}: run `dvc repro` again" for line in removed))
 
 
 def _remove(stage: str) -> None:
