@@ -24,27 +24,28 @@ RECIPE = Path("recipes") / "digits.yaml"
 
 
 def run() -> None:
-    """Run all five stages and say what came out.
-
-    Raises:
-        UserError: a stage failed; it has said why.
-    """
+    """Run all five stages and say what came out; a UserError if one failed, which has said why."""
     prepare_project(layout.DEMO, RECIPE)
-    environment = demo_environment()
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # this Python for the stages
+    environment = {**os.environ, "DVC_NO_ANALYTICS": "1", "MLFLOW_TRACKING_URI": tracking_uri(), "PATH": path}
     for command in (["dvc", "repro"], ["pipeline.sync"]):
         if subprocess.run([sys.executable, "-m", *command], cwd=layout.DEMO, env=environment).returncode:
             raise UserError(
                 f"the demo stopped at `python -m {' '.join(command)}` in {layout.DEMO}; the reason is above"
             )
-    print(summary(layout.DEMO))
+    accuracy = json.loads((layout.DEMO / layout.TEST_METRICS).read_text(encoding="utf-8"))["accuracy"]
+    print(f"""
+Test accuracy  {accuracy:.2%} on handwritten digits
+Report         {layout.DEMO / layout.GRADCAM_PAGE} (opens in a browser)
+All outputs    {layout.DEMO / layout.REPORTS}/
+
+Continue with  make ui                             the run in MLflow
+               make predict IMAGES=docs/digit.png  the class of a picture that it was not trained on
+               make app                            a page to try the network on""")
 
 
 def prepare_project(folder: Path, recipe: Path) -> None:
-    """Make `folder` a DVC project with this one's code, and its settings changed by `recipe`.
-
-    Raises:
-        UserError: the settings break a rule.
-    """
+    """Make `folder` a DVC project with this one's code, and its settings changed by `recipe`, which are checked."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / ".dvc" / "config").exists():
         subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--force", "--quiet"], cwd=folder, check=True)
@@ -65,25 +66,6 @@ def overlay(params: Path, changes: dict[str, dict[str, Any]], destination: Path)
     for section, settings in changes.items():
         content[section].update(settings)
     yaml.dump(content, destination)
-
-
-def demo_environment() -> dict[str, str]:
-    """The environment of the demo's commands: this Python for the stages, and this project's MLflow store."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "DVC_NO_ANALYTICS": "1", "MLFLOW_TRACKING_URI": tracking_uri(), "PATH": path}
-
-
-def summary(folder: Path) -> str:
-    """What came out, and where to look next."""
-    accuracy = json.loads((folder / layout.TEST_METRICS).read_text(encoding="utf-8"))["accuracy"]
-    return f"""
-Test accuracy  {accuracy:.2%} on handwritten digits
-Report         {folder / layout.GRADCAM_PAGE} (opens in a browser)
-All outputs    {folder / layout.REPORTS}/
-
-Continue with  make ui                             the run in MLflow
-               make predict IMAGES=docs/digit.png  the class of a picture that it was not trained on
-               make app                            a page to try the network on"""
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, cast
 
 import torch
 from filelock import FileLock, Timeout
@@ -33,18 +33,14 @@ class Checkpoint:
     def lock(self) -> Iterator[None]:
         """Keep a second trainer away: from this very training, and from the outputs of this workspace.
 
-        The operating system releases the locks of a process that dies.
-
         Raises:
             UserError: another process trains, or the folder cannot be written.
         """
-        here = Path.cwd() / CHECKPOINTS
         with ExitStack() as locks:
             try:
-                here.mkdir(parents=True, exist_ok=True)
-                self.folder.mkdir(parents=True, exist_ok=True)
-                locks.enter_context(locked(here / "workspace.lock", 0))
-                locks.enter_context(locked(self.folder / "training.lock", 0))
+                for path in (Path.cwd() / CHECKPOINTS / "workspace.lock", self.folder / "training.lock"):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    locks.enter_context(locked(path, 0))
             except Timeout as error:
                 raise UserError(
                     f"another process is training here (it holds {error.lock_file}): wait for it, or stop it and run "
@@ -62,23 +58,18 @@ class Checkpoint:
         Raises:
             UserError: the file is damaged.
         """
-        if not self.path.exists():
-            return None
         try:
-            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+            return cast(dict[str, Any], torch.load(self.path, map_location="cpu", weights_only=True))
+        except FileNotFoundError:
+            return None
         except (RuntimeError, EOFError, UnpicklingError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(
                 f"the checkpoint {self.path} is damaged ({reason}): delete it, and `dvc repro` trains from the start"
             ) from None
-        return state
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the last state; whatever happens meanwhile, one complete state is on disk.
-
-        Raises:
-            UserError: the disk is full or the folder cannot be written; the last state is still there.
-        """
+        """Replace the last state; at any moment one whole state is on disk. Raises what `write_bytes` does."""
         serialized = io.BytesIO()  # in memory first: of a file that it cannot write, torch hides the reason
         torch.save(state, serialized)
         write_bytes(self.path, serialized.getbuffer())
@@ -93,21 +84,15 @@ class Checkpoint:
         That is the state of a training that was finished and recorded in dvc.lock (it is asked for anew), and those of
         other trainings that no process continues: all but the KEPT that were last written.
         """
-        if self.finished.exists() and self.finished.read_text() in _text(LOCK):
-            self.finished.unlink()
-            self.path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if self.finished.read_text() in LOCK.read_text(encoding="utf-8"):
+                self.finished.unlink()
+                self.path.unlink(missing_ok=True)
         others = [path for path in self.folder.parent.glob("*/state.pt") if path != self.path]
-        for path in sorted(others, key=_last_written, reverse=True)[KEPT:]:
+        written = {}
+        for path in others:
+            with suppress(OSError):  # another process, tidying up too, has just deleted it
+                written[path] = path.stat().st_mtime
+        for path in sorted(written, key=written.__getitem__, reverse=True)[KEPT:]:
             with suppress(OSError), FileLock(path.with_name("training.lock"), timeout=0):  # a Timeout is an OSError
                 shutil.rmtree(path.parent, ignore_errors=True)
-
-
-def _last_written(path: Path) -> float:
-    """Its time, in seconds; the oldest if another process, tidying up too, has just deleted it."""
-    with suppress(OSError):
-        return path.stat().st_mtime
-    return 0.0
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.exists() else ""

@@ -14,7 +14,6 @@ It holds a dictionary of plain containers and tensors, so reading it runs no cod
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -62,31 +61,20 @@ def load_model(path: Path) -> TrainedModel:
     Raises:
         UserError: the file is missing, damaged, or no such model.
     """
+    problem = "is damaged or no model"
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+        found = content.get("format", "unnamed") if isinstance(content, dict) else type(content).__name__
+        problem = f"is of another kind, and only {FORMAT!r} can be used here"
+        if found != FORMAT:
+            raise ValueError(found)
+        problem = "does not hold what a model needs"
+        settings, classes = parse_model(content["network"]), tuple(content["classes"])
+        net = make_network(settings, len(classes), content["mean"], content["std"])
+        net.load_state_dict(content["weights"])
+        return TrainedModel(net.eval(), settings, content["dataset"], classes, content["image_px"])
     except FileNotFoundError:
         raise UserError(f"{path} is missing: train it with `dvc repro train`, or fetch it with `dvc pull`") from None
-    except Exception as error:  # torch.load has no single type for a damaged file
-        raise UserError(f"{path} is damaged or no model ({_line(error)}): {REMEDY}") from None
-    found = content.get("format", "unnamed") if isinstance(content, dict) else type(content).__name__
-    if found != FORMAT:
-        raise UserError(f"{path} is of another kind ({_line(found)}), and only {FORMAT!r} can be used here: {REMEDY}")
-    try:
-        return _as_model(content)
-    except Exception as error:  # a file that says it is a model may hold anything
-        raise UserError(f"{path} does not hold what a model needs ({_line(error)}): {REMEDY}") from None
-
-
-REMEDY = "run `dvc repro train`, or fetch it with `dvc pull`"
-
-
-def _line(reason: object) -> str:
-    return " ".join(str(reason).split())[:160]
-
-
-def _as_model(content: dict[str, Any]) -> TrainedModel:
-    settings = parse_model(content["network"])
-    classes = tuple(content["classes"])
-    net = make_network(settings, len(classes), content["mean"], content["std"])
-    net.load_state_dict(content["weights"])
-    return TrainedModel(net.eval(), settings, content["dataset"], classes, content["image_px"])
+    except Exception as error:  # a damaged file may hold anything, and torch.load raise anything
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{path} {problem} ({reason}): run `dvc repro train`, or fetch it with `dvc pull`") from None
