@@ -9,7 +9,7 @@ import torch
 from joblib import cpu_count
 from torch import nn
 
-from cifar_resnet.compute import prepare_compute
+from cifar_resnet.compute import PRECISIONS, native_precisions, prepare_compute
 from cifar_resnet.distributed import SyncBatchNormCPU, join_processes, run_in_processes
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import ComputeParams
@@ -76,11 +76,28 @@ def test_auto_stays_within_the_quota_of_a_container_of_either_version_of_cgroups
 def test_a_format_that_the_hardware_emulates_is_warned_of(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("cifar_resnet.compute._cpu_has_bf16", lambda: False)
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})
     prepare_compute(settings(precision="fp32"))
     assert capsys.readouterr().err == ""
-    prepare_compute(settings(precision="bf16"))
-    assert "compute.precision is bf16, which this cpu has to emulate: slow" in capsys.readouterr().err
+    for precision in ("bf16", "fp16"):
+        prepare_compute(settings(precision=precision))
+        said = capsys.readouterr().err
+        assert f"compute.precision is {precision}, which this cpu has to emulate: slow; auto would take fp32" in said
+
+
+def test_a_gpu_without_bfloat16_takes_float16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: including_emulation)  # as on a T4
+    assert native_precisions(torch.device("cuda")) == ["fp16", "fp32"]
+
+
+def test_auto_on_a_mac_says_that_the_cpu_is_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert prepare_compute(settings(device="auto")).device == torch.device("cpu")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the CPU is used, since Apple's GPU (MPS) was never tried here" in line
 
 
 def test_threads_that_no_core_is_there_for_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,7 +132,7 @@ def test_batch_norm_over_processes_keeps_the_precision_of_its_maps() -> None:
     torch.testing.assert_close(norm(maps), torch.nn.BatchNorm2d(4)(maps), rtol=2**-7, atol=2**-7)
 
 
-@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+@pytest.mark.parametrize(("precision", "dtype"), PRECISIONS.items())
 def test_products_are_computed_in_the_chosen_precision(precision: str, dtype: torch.dtype) -> None:
     with prepare_compute(settings(precision=precision)).autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype

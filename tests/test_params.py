@@ -65,7 +65,7 @@ BAD_VALUES = [
     ("gradcam.layer", "layer4", "prep | layer1 | layer2 | layer3"),
     ("gradcam.images", 0, "a whole number from 1 to 10000"),
     ("compute.device", "gpu", "auto | cpu | cuda"),
-    ("compute.precision", "fp16", "auto | fp32 | bf16"),
+    ("compute.precision", "fp8", "auto | fp32 | bf16 | fp16"),
     ("compute.compile", True, "auto | on | off"),
     ("compute.threads", 0, "auto or a whole number from 1 to 1024"),
     ("compute.processes", "two", "a whole number from 1 to 1024"),

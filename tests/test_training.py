@@ -12,6 +12,7 @@ from cifar_resnet.compute import Compute, prepare_compute
 from cifar_resnet.data import Dataset
 from cifar_resnet.errors import UserError
 from cifar_resnet.history import EpochMetrics
+from cifar_resnet.networks.base import Network
 from cifar_resnet.params import Params
 from cifar_resnet.training import (
     LearningRates,
@@ -190,28 +191,83 @@ def test_a_training_that_diverges_ends_with_what_to_change(
     assert str(error.value).endswith("; lower train.lr_max, or model.logit_scale if it is above 0.125")
 
 
-@pytest.mark.parametrize("position", [(0, 1), (1, 0), (1, 1)])
-def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
-    start: Callable, train: Callable, position: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def in_float16(trainer: Trainer) -> Trainer:
+    return replace(trainer, compute=replace(trainer.compute, precision=torch.float16))
+
+
+def set_scale(state: TrainingState, scale: float) -> None:
+    state.scaler.load_state_dict(state.scaler.state_dict() | {"scale": scale, "growth_interval": 2})
+
+
+def weights(net: Network) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in net.named_parameters()}
+
+
+def test_in_float16_gradients_are_those_of_a_scaled_loss_and_the_step_is_not(
+    tiny_params: Params, digits: Dataset, trainer: Trainer
 ) -> None:
+    half, scaled = in_float16(trainer), []
+    exact, state = (kind.start(digits, tiny_params.model, seed=0) for kind in (trainer, half))
+    state.net.classifier.bias.register_hook(lambda gradient: scaled.append(gradient.clone()))
+    for kind, started in ((trainer, exact), (half, state)):
+        kind.step(started, started.net, *images_and_labels(digits), 0.1, 8)
+    expected, bias = exact.net.classifier.bias, state.net.classifier.bias
+    torch.testing.assert_close(scaled[0], 65536 * expected.grad, rtol=0.01, atol=1)
+    torch.testing.assert_close(bias, expected, rtol=0.01, atol=1e-4)
+
+
+def test_in_float16_a_step_with_gradients_that_overflow_changes_no_weights_and_halves_the_scale(
+    tiny_params: Params, digits: Dataset, trainer: Trainer
+) -> None:
+    half = in_float16(trainer)
+    state = half.start(digits, tiny_params.model, seed=0)
+    set_scale(state, 2.0**40)
+    before = weights(state.net)
+    half.step(state, state.net, *images_and_labels(digits), 0.1, 8)
+    assert state.scaler.get_scale() == 2.0**39
+    torch.testing.assert_close(weights(state.net), before, rtol=0, atol=0)
+
+
+def test_a_training_begun_without_a_scale_goes_on_in_float16(
+    tiny_params: Params, digits: Dataset, trainer: Trainer, start: Callable
+) -> None:
+    """As with `precision: auto` on another machine."""
+    resumed = in_float16(trainer).start(digits, tiny_params.model, seed=1)
+    resumed.load_state_dict(start().state_dict())
+    assert resumed.scaler.get_scale() == 65536
+
+
+@pytest.mark.parametrize(
+    ("position", "precision"),
+    [((0, 1), torch.float32), ((1, 0), torch.float32), ((1, 1), torch.float32), ((0, 1), torch.float16)],
+)
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
+    tiny_params: Params, digits: Dataset, trainer: Trainer, data: TrainingData, position: tuple[int, int],
+    precision: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    trainer = changed(replace(trainer, compute=replace(trainer.compute, precision=precision)), ema_decay=0.9)
     checkpoint = Checkpoint("interrupted")
     checkpoint.folder.mkdir(parents=True)
-    uninterrupted = start(ema_decay=0.9)
+    uninterrupted, resumed = (trainer.start(digits, tiny_params.model, seed=0) for _ in range(2))
+    if precision is torch.float16:
+        set_scale(uninterrupted, 2.0**26)  # the first step overflows
 
     def save(*_: object) -> None:
         if (uninterrupted.epoch, uninterrupted.step) == position:
             checkpoint.save(uninterrupted.state_dict())
 
-    for _ in train(uninterrupted, after_step=save):
+    for _ in trainer.epochs(uninterrupted, data, after_step=save):
         save()
-    resumed = start(ema_decay=0.9)
     saved = checkpoint.load()
     assert saved
     resumed.load_state_dict(saved)
     assert (resumed.epoch, resumed.step) == position
-    assert len(list(train(resumed))) == 2 - position[0]
+    assert len(list(trainer.epochs(resumed, data, after_step=lambda loss, num_steps: None))) == 2 - position[0]
     assert resumed.history == uninterrupted.history
+    assert resumed.scaler.state_dict() == uninterrupted.scaler.state_dict()
+    if precision is torch.float16:
+        assert uninterrupted.scaler.get_scale() != 2.0**26, "else nothing was tested"
     for net in ("net", "model"):
         expected = getattr(uninterrupted, net).state_dict()
         assert all(torch.equal(value, expected[name]) for name, value in getattr(resumed, net).state_dict().items())

@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 from joblib import cpu_count  # with the quota of a container and the affinity of this process
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from cifar_resnet.distributed import join_processes
 from cifar_resnet.errors import UserError
@@ -21,19 +22,22 @@ Net = TypeVar("Net", bound=nn.Module)
 Forward = Callable[[Tensor], Tensor]
 
 
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
 @dataclass(frozen=True)
 class Compute:
     """Resolved choices: nothing is `auto` any more."""
 
     device: torch.device
-    precision: torch.dtype  # torch.float32 or torch.bfloat16
+    precision: torch.dtype  # one of PRECISIONS
     compile: bool
     threads: int
     rank: int  # of this process among those that train together
     num_processes: int
 
     def __str__(self) -> str:
-        precision = {torch.float32: "fp32", torch.bfloat16: "bf16"}[self.precision]
+        precision = next(name for name, dtype in PRECISIONS.items() if dtype is self.precision)
         processes = f"{self.num_processes} processes of " if self.num_processes > 1 else ""
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         compiled = ", compiled" if self.compile else ""
@@ -41,11 +45,29 @@ class Compute:
 
     def autocast(self) -> torch.autocast:
         """A context in which convolutions and products use the chosen precision."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16)
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32)
+
+    def gradient_scaler(self) -> GradScaler:
+        """What keeps small gradients above zero in float16, and finds those that overflow; idle in other formats."""
+        return GradScaler(self.device.type, enabled=self.precision is torch.float16)
 
     def faster(self, net: Forward) -> Forward:
         """`net` compiled, if that was chosen; should the compiler fail, one line says so and `net` is used as it is."""
-        return _compiled_or_not(net) if self.compile else net
+        if not self.compile:
+            return net
+        compiled: Forward | None = torch.compile(net)
+
+        def forward(images: Tensor) -> Tensor:
+            nonlocal compiled
+            if compiled is not None:
+                try:
+                    return compiled(images)
+                except Exception as error:  # whatever the compiler raises, at the first call
+                    print(f"torch.compile failed ({type(error).__name__}); continuing without it", flush=True)
+                    compiled = None
+            return net(images)
+
+        return forward
 
     def place(self, net: Net) -> Net:
         """Move a network to the device, its weights channels last, in which convolutions are fastest."""
@@ -64,47 +86,35 @@ def prepare_compute(params: ComputeParams) -> Compute:
         raise UserError("compute.device is cuda, but no CUDA device is usable here: set it to auto or cpu")
     rank, num_processes, device = join_processes(use_cuda=has_cuda and params.device != "cpu")
     threads = cpu_count() // num_processes or 1 if params.threads == "auto" else params.threads
-    if threads > cpu_count() and rank == 0:
-        print(
-            f"warning: compute.threads is {threads}, and this process may use {cpu_count()} cores: slower than auto",
-            file=sys.stderr,
-        )
+    native, warnings = native_precisions(device), []
+    precision = native[0] if params.precision == "auto" else params.precision
+    if params.device == "auto" and torch.backends.mps.is_available():
+        warnings.append("compute.device is auto: the CPU is used, since Apple's GPU (MPS) was never tried here")
+    if threads > cpu_count():
+        warnings.append(f"compute.threads is {threads}, and this process may use {cpu_count()} cores: slower than auto")
+    if precision not in native:
+        warnings.append(f"compute.precision is {precision}, which this {device.type} has to emulate: slow; auto would "
+                        f"take {native[0]}")  # fmt: skip
+    if rank == 0:
+        for warning in warnings:
+            print(f"warning: {warning}", file=sys.stderr)
     torch.set_num_threads(threads)
     # Not a guarantee on every GPU: operations without a deterministic version warn instead of failing.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a help for debugging that costs time
-    native_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bf16()
-    use_bf16 = native_bf16 if params.precision == "auto" else params.precision == "bf16"
-    if use_bf16 and not native_bf16 and rank == 0:
-        print(
-            f"warning: compute.precision is bf16, which this {device.type} has to emulate: slow; auto would take fp32",
-            file=sys.stderr,
-        )
-    precision = torch.bfloat16 if use_bf16 else torch.float32
-    return Compute(device, precision, _use_compiler(params.compile, device), threads, rank, num_processes)
+    compiles = _use_compiler(params.compile, device)
+    return Compute(device, PRECISIONS[precision], compiles, threads, rank, num_processes)
 
 
-def _compiled_or_not(net: Forward) -> Forward:
-    compiled: Forward | None = torch.compile(net)
-
-    def forward(images: Tensor) -> Tensor:
-        nonlocal compiled
-        if compiled is not None:
-            try:
-                return compiled(images)
-            except Exception as error:  # whatever the compiler raises, at the first call
-                print(f"torch.compile failed ({type(error).__name__}); continuing without it", flush=True)
-                compiled = None
-        return net(images)
-
-    return forward
-
-
-def _cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 natively; where it does not, bfloat16 is emulated and slow."""
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+def native_precisions(device: torch.device) -> list[str]:
+    """The number formats that this hardware multiplies natively, the best for training first."""
+    if device.type == "cuda":  # below compute capability 8.0, as a T4 has, bfloat16 is emulated
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return ["bf16", "fp16", "fp32"] if has_bf16 else ["fp16", "fp32"]
+    has = {name for name, value in torch.cpu.get_capabilities().items() if value}
+    formats = ["bf16"] if has & {"avx512_bf16", "amx_bf16"} else []
+    return [*formats, "fp32", *(["fp16"] if has & {"avx512_fp16", "amx_fp16"} else [])]
 
 
 def _use_compiler(choice: str, device: torch.device) -> bool:

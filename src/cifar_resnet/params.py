@@ -124,7 +124,9 @@ class GradCAMParams(Section):
 
 class ComputeParams(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(description="Where tensors live.")
-    precision: Literal["auto", "fp32", "bf16"] = Field(description="Number format of convolutions and products.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        description="Number format of convolutions and products."
+    )
     compile: Literal["auto", "on", "off"] = Field(description="Use of torch.compile.")
     threads: Auto | Annotated[int, Field(ge=1, le=1024)] = Field(description="Threads per process.")
     processes: int = Field(ge=1, le=1024, description="Data-parallel training processes.")

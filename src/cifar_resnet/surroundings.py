@@ -175,8 +175,9 @@ def device(compute: ComputeParams) -> Finding:
     if compute.device == "cuda" and cpu.exists() and not gpus:
         return error("compute.device is cuda, and there is no NVIDIA GPU with its driver: set it to auto or cpu")
     on_cpu = not gpus or compute.device == "cpu"
-    if on_cpu and compute.precision == "bf16" and cpu.exists() and "_bf16" not in cpu.read_text():
-        return warning("compute.precision is bf16, which this CPU has to emulate, slowly: set it to auto")
+    precision = compute.precision
+    if on_cpu and precision in ("bf16", "fp16") and cpu.exists() and f"_{precision}" not in cpu.read_text():
+        return warning(f"compute.precision is {precision}, which this CPU has to emulate, slowly: set it to auto")
     return ok(f"{os.cpu_count()} CPU cores, {len(gpus)} NVIDIA GPUs")
 
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.amp import GradScaler
 from torch.optim import SGD
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -52,6 +53,7 @@ class TrainingState:
 
     net: Network
     optimizer: SGD
+    scaler: GradScaler
     average: AveragedModel | None  # of the weights
     totals: Tensor  # of this epoch: sum of the losses, number of right predictions, number of images
     epoch: int = 0  # epochs finished
@@ -70,7 +72,7 @@ class TrainingState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, part in vars(self).items():
-            if hasattr(part, "load_state_dict"):
+            if hasattr(part, "load_state_dict") and state[name]:  # of a scaler that was idle there is none
                 part.load_state_dict(state[name])
         self.totals.copy_(state["totals"])
         self.epoch, self.step = state["epoch"], state["step"]
@@ -135,7 +137,8 @@ class Trainer:
         )
         averaging = get_ema_multi_avg_fn(train.ema_decay)
         average = AveragedModel(net, multi_avg_fn=averaging, use_buffers=True) if train.ema_decay else None
-        return TrainingState(net, optimizer, average, torch.zeros(3, dtype=torch.float64, device=self.compute.device))
+        totals = torch.zeros(3, dtype=torch.float64, device=self.compute.device)
+        return TrainingState(net, optimizer, self.compute.gradient_scaler(), average, totals)
 
     def epochs(
         self, state: TrainingState, data: TrainingData, after_step: Callable[[Tensor, int], None]
@@ -183,8 +186,9 @@ class Trainer:
         loss_sum = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing, reduction="sum")
         loss = loss_sum * (self.compute.num_processes / batch_size)  # gradients are averaged over the processes
         state.optimizer.zero_grad()
-        loss.backward()
-        state.optimizer.step()
+        state.scaler.scale(loss).backward()
+        state.scaler.step(state.optimizer)  # in float16 not, if a gradient overflowed; the cycle and average go on
+        state.scaler.update()
         if state.average:
             state.average.update_parameters(state.net)
 
