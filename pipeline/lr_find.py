@@ -1,6 +1,7 @@
 """Stage `lr_find`: an LR range test on the training set, and the learning rates it suggests."""
 
 from collections.abc import Iterator
+from itertools import count
 
 from torch import Tensor
 
@@ -54,12 +55,10 @@ def run_sweep(
 
 def _endless_batches(data: TrainingData, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Without an epoch's last batch if it is short: its loss is noisier, and would count like the others."""
-    epoch = 0
-    while True:
+    for epoch in count():
         batches = EpochBatches(data.images, data.labels, data.augment, batch_size, seed, epoch)
         loaded = batches.load(first=0, num_workers=0, pin_memory=False)
         yield from (batch for batch in loaded if len(batch[1]) >= min(batch_size, len(data.labels)))
-        epoch += 1
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from benchmarks.table import as_markdown
 from cifar_resnet.lr_range import RULES
 from cifar_resnet.networks import make_network
 from cifar_resnet.params import load_params
-from cifar_resnet.schedule import one_cycle
+from cifar_resnet.training import one_cycle
 
 PROJECT = Path(__file__).resolve().parent.parent
 RESULTS = PROJECT / "results"

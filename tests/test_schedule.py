@@ -1,6 +1,6 @@
 import pytest
 
-from cifar_resnet.schedule import one_cycle
+from cifar_resnet.training import one_cycle
 
 STEPS_PER_EPOCH = 98
 

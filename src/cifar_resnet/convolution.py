@@ -35,16 +35,7 @@ class Conv3x3(nn.Conv2d):
         count = math.gcd(len(maps), MAPS_IN_A_ROW)
         if not is_narrow or count == 1:
             return super().forward(maps)
-        return _take_apart(super().forward(_lay_in_rows(maps, count)), count)
-
-
-def _lay_in_rows(maps: Tensor, count: int) -> Tensor:
-    """Maps (N, C, H, W) to (N / count, C, H, count * (W + 1)), channels last in memory."""
-    pixels: Tensor = F.pad(maps, (0, 1)).permute(0, 2, 3, 1).unflatten(0, (-1, count))  # N / count, count, H, W + 1, C
-    return pixels.transpose(1, 2).flatten(2, 3).permute(0, 3, 1, 2)
-
-
-def _take_apart(rows: Tensor, count: int) -> Tensor:
-    """The inverse of `_lay_in_rows`."""
-    pixels: Tensor = rows.permute(0, 2, 3, 1).unflatten(2, (count, -1))  # N / count, H, count, W + 1, C
-    return pixels[:, :, :, :-1].transpose(1, 2).flatten(0, 1).permute(0, 3, 1, 2)
+        pixels: Tensor = F.pad(maps, (0, 1)).permute(0, 2, 3, 1).unflatten(0, (-1, count))  # N/count, count, H, W+1, C
+        rows = super().forward(pixels.transpose(1, 2).flatten(2, 3).permute(0, 3, 1, 2))  # N/count, C', H, count*(W+1)
+        pixels = rows.permute(0, 2, 3, 1).unflatten(2, (count, -1))  # N/count, H, count, W+1, C'
+        return pixels[:, :, :, :-1].transpose(1, 2).flatten(0, 1).permute(0, 3, 1, 2)

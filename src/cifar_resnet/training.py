@@ -24,7 +24,6 @@ from cifar_resnet.inference import predict_logits
 from cifar_resnet.networks import make_network
 from cifar_resnet.networks.base import Network
 from cifar_resnet.params import AugmentParams, DataParams, ModelParams, TrainParams
-from cifar_resnet.schedule import one_cycle
 
 
 @dataclass(frozen=True)
@@ -116,6 +115,19 @@ def require_workable(train: TrainParams, augment: AugmentParams, data: TrainingD
             f"train.ema_decay is {train.ema_decay}; after {steps} steps, {share:.0%} of the averaged weights would be "
             f"the untrained network's; allowed for so many: 0 (no average) to {0.1 ** (1 / steps):.4g}"
         )
+
+
+def one_cycle(epoch: float, *, epochs: int, peak_epoch: float, lr_min: float, lr_max: float) -> float:
+    """Learning rate at a position in training, which is `epoch` epochs old (fractions count).
+
+    Linear from `lr_min` up to `lr_max` at `peak_epoch`, then linear back to `lr_min` at the end. There is no third
+    phase below `lr_min` ("no annihilation"). Source: Smith and Topin 2018, https://arxiv.org/abs/1708.07120.
+    """
+    if epoch <= peak_epoch:
+        fraction = epoch / peak_epoch
+    else:
+        fraction = (epochs - epoch) / (epochs - peak_epoch)
+    return lr_min + (lr_max - lr_min) * fraction
 
 
 @dataclass(frozen=True)
