@@ -14,12 +14,11 @@ from benchmarks.workspace import PROJECT
 from cifar_resnet import layout
 from cifar_resnet.compute import Compute, prepare_compute
 from cifar_resnet.data import Dataset, load_dataset, split_validation
-from cifar_resnet.dvc_files import flat
 from cifar_resnet.errors import UserError
 from cifar_resnet.history import EpochMetrics
 from cifar_resnet.lr_range import read_found_rates
 from cifar_resnet.params import Params, load_params
-from cifar_resnet.project import read_project
+from cifar_resnet.project import flat, read_project
 from cifar_resnet.tracking.provenance import code_tags, machine_tags
 from cifar_resnet.tracking.results import epoch_values
 from cifar_resnet.tracking.runs import FAILED, FINISHED, create_run, log_values

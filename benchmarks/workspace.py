@@ -13,9 +13,9 @@ import numpy as np
 from cifar_resnet import layout
 from cifar_resnet.data import Dataset, load_dataset, save_dataset
 from cifar_resnet.datasets import make_dataset
-from cifar_resnet.dvc_files import DEFINITION
 from cifar_resnet.lr_range import FoundRates
 from cifar_resnet.params import load_params
+from cifar_resnet.project import DEFINITION
 from pipeline.demo import overlay
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -14,8 +14,7 @@ from typing import Any
 from cifar_resnet.compare import percentage
 from cifar_resnet.compare_sources import read_run
 from cifar_resnet.errors import UserError
-from cifar_resnet.identity import canonical
-from cifar_resnet.project import Project
+from cifar_resnet.project import Project, canonical
 from pipeline.compare import as_text
 from pipeline.seeds import group_name, run_once
 from pipeline.stage import main

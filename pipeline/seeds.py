@@ -13,10 +13,8 @@ from typing import Any
 
 from cifar_resnet.compare import SeedGroup, percentage
 from cifar_resnet.compare_sources import experiment_names, read_group
-from cifar_resnet.dvc_files import Inputs
 from cifar_resnet.errors import UserError
-from cifar_resnet.identity import training_key
-from cifar_resnet.project import Project
+from cifar_resnet.project import Inputs, Project, training_key
 from pipeline.compare import as_text
 from pipeline.stage import main
 

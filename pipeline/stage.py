@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from cifar_resnet import layout
-from cifar_resnet.dvc_files import DEFINITION, Stage
 from cifar_resnet.errors import UserError
-from cifar_resnet.project import Project, read_project
+from cifar_resnet.project import DEFINITION, Project, Stage, read_project
 from cifar_resnet.records import remove_false_records, require_older, require_unchanged, write_receipt
 from cifar_resnet.store_location import follow_move
 from cifar_resnet.surroundings import require_lasting_results

@@ -9,15 +9,13 @@ from cifar_resnet.compute import prepare_compute
 from cifar_resnet.console import TrainingConsole
 from cifar_resnet.data import load_dataset
 from cifar_resnet.distributed import is_worker, run_in_processes, wait_for_others
-from cifar_resnet.dvc_files import Inputs
 from cifar_resnet.errors import UserError
 from cifar_resnet.files import write_json
 from cifar_resnet.history import write_history
-from cifar_resnet.identity import training_key
 from cifar_resnet.lr_range import read_found_rates
 from cifar_resnet.model_file import save_model
 from cifar_resnet.params import AugmentParams, ComputeParams, DataParams, ModelParams, RuntimeParams, TrainParams
-from cifar_resnet.project import Project
+from cifar_resnet.project import Inputs, Project, training_key
 from cifar_resnet.records import changed_since
 from cifar_resnet.tracking.live import live_training
 from cifar_resnet.training import LearningRates, Trainer, check_finite, make_training_data, require_workable

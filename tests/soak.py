@@ -19,9 +19,8 @@ from support.finished_pipeline import run
 from support.real_repro import LOCK, all_runs, dvc, running_stage, send, start_repro
 
 from cifar_resnet import layout
-from cifar_resnet.dvc_files import read_lock
 from cifar_resnet.history import read_history
-from cifar_resnet.identity import path_md5, training_key
+from cifar_resnet.project import path_md5, read_lock, training_key
 from cifar_resnet.tracking.runs import TRAINING
 from pipeline.demo import RECIPE, overlay, prepare_project
 

@@ -24,8 +24,8 @@ STAGES = YAML(typ="safe", pure=True).load(RESOLVED)["stages"]
 OBSERVERS = (
     "pipeline/__init__.py",
     "pipeline/stage.py",
-    *(f"src/cifar_resnet/{name}.py" for name in ("__init__", "console", "dvc_files", "errors", "files", "git",
-                                                 "identity", "layout", "locks", "masking", "networks/__init__",
+    *(f"src/cifar_resnet/{name}.py" for name in ("__init__", "console", "errors", "files", "git",
+                                                 "layout", "locks", "masking", "networks/__init__",
                                                  "params", "project", "records", "store_location", "surroundings")),
     "src/cifar_resnet/plots/__init__.py",
     "src/cifar_resnet/tracking/",

@@ -2,8 +2,7 @@
 
 import pytest
 
-from cifar_resnet.dvc_files import Inputs, flat, parse_stages, select
-from cifar_resnet.identity import canonical, state_key, training_key
+from cifar_resnet.project import Inputs, canonical, flat, parse_stages, select, state_key, training_key
 
 SETTINGS = {"train.epochs": 5, "train.lr_max": "find"}
 INPUTS = Inputs(SETTINGS, {"src/cifar_resnet/training.py": "a" * 32})

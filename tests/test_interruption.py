@@ -10,7 +10,7 @@ from support.finished_pipeline import run
 from support.real_repro import LOCK, all_runs, dvc, executed, finish, running_stage, send, start_repro, wait_for
 
 from cifar_resnet import layout
-from cifar_resnet.identity import file_md5
+from cifar_resnet.project import file_md5
 from pipeline.demo import overlay
 
 pytestmark = pytest.mark.xdist_group("repro")  # one finished pipeline for all

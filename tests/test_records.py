@@ -9,12 +9,10 @@ from support.real_repro import LOCK, all_runs, dvc, executed, start_repro, wait_
 from test_checkpoint import full_disk
 
 from cifar_resnet import layout
-from cifar_resnet.dvc_files import Inputs, read_lock
 from cifar_resnet.errors import UserError
 from cifar_resnet.files import write_text
 from cifar_resnet.history import read_history
-from cifar_resnet.identity import path_md5
-from cifar_resnet.project import read_project
+from cifar_resnet.project import Inputs, path_md5, read_lock, read_project
 from cifar_resnet.records import remove_false_records, require_older, require_unchanged, write_receipt
 from pipeline.demo import overlay
 

@@ -11,12 +11,11 @@ from typing import Any, cast
 import torch
 from filelock import FileLock, Timeout
 
-from cifar_resnet.dvc_files import LOCK
 from cifar_resnet.errors import UserError
 from cifar_resnet.files import write_bytes, write_text
-from cifar_resnet.identity import file_md5
 from cifar_resnet.layout import CHECKPOINTS, project_root
 from cifar_resnet.locks import locked
+from cifar_resnet.project import LOCK, file_md5
 
 KEPT = 3  # checkpoints of other trainings, of 80 MB each, that may still be continued
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cifar_resnet.compare_sources import ComparedRun
 from cifar_resnet.errors import UserError
-from cifar_resnet.identity import canonical
+from cifar_resnet.project import canonical
 from cifar_resnet.statistics import Interval, PairedCounts, SeedSample, judged, p_text, wilson_interval
 
 NUM_PAIRS = 10

@@ -12,13 +12,12 @@ import numpy as np
 
 from cifar_resnet import layout
 from cifar_resnet.data import Images
-from cifar_resnet.dvc_files import LOCK, parse_lock
 from cifar_resnet.errors import UserError
 from cifar_resnet.evaluation import Evaluation, read_predictions
 from cifar_resnet.git import git
 from cifar_resnet.history import EpochMetrics, read_history
-from cifar_resnet.identity import file_md5
 from cifar_resnet.params import Params
+from cifar_resnet.project import LOCK, file_md5, parse_lock
 from cifar_resnet.tracking.provenance import CODE
 
 if TYPE_CHECKING:

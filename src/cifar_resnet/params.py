@@ -9,8 +9,9 @@ from reprlib import Repr
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
-from cifar_resnet.dvc_files import read_yaml
 from cifar_resnet.errors import UserError
 
 Found = Literal["find"]
@@ -181,6 +182,15 @@ def load_params(path: Path) -> Params:
         UserError: the file is missing, is no YAML, or breaks a rule; one line per broken rule.
     """
     return parse_params(read_settings(path), name=str(path))
+
+
+def read_yaml(text: str, name: str) -> Any:
+    """The content of a YAML 1.2 text, in which `1e-1` is a number, as it is for DVC; a UserError if it is no YAML."""
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, RecursionError) as error:
+        reason = "too many levels" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise UserError(f"{name} is not valid YAML: {reason}") from None
 
 
 def read_settings(path: Path) -> Any:

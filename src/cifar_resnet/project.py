@@ -1,15 +1,59 @@
-"""`params.yaml` and `dvc.yaml` as they were when this process read them, once."""
+"""What depends on what, what has run, and what identifies it: `params.yaml`, `dvc.yaml` and `dvc.lock`.
 
-from collections.abc import Mapping
+Nothing else reads these: publication, checkpoints, tests and benchmarks ask here.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
 from cifar_resnet import layout
-from cifar_resnet.dvc_files import DEFINITION, Inputs, Stage, parse_stages, select
 from cifar_resnet.errors import UserError
-from cifar_resnet.identity import path_md5
-from cifar_resnet.params import Params, parse_params, read_settings
+from cifar_resnet.params import Params, parse_params, read_settings, read_yaml
+
+DEFINITION = Path("dvc.yaml")
+LOCK = Path("dvc.lock")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage as `dvc.yaml` defines it."""
+
+    name: str
+    params: tuple[str, ...]  # sections and settings of params.yaml, by dotted name
+    deps: tuple[str, ...]
+    outs: tuple[str, ...]  # metrics among them
+    published: bool  # `meta: {mlflow: true}`: an MLflow run shows its outputs
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the outputs of a stage depend on: settings by dotted name, and the MD5 of each dependency by path."""
+
+    settings: Mapping[str, Any]
+    files: Mapping[str, str]
+
+    def difference(self, now: "Inputs") -> str | None:
+        """The first input that has another value now, in words; None if they are equal."""
+        changed_files = sorted(path for path, _ in self.files.items() ^ now.files.items())
+        return changed_setting(self.settings, now.settings) or next(iter(changed_files), None)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A stage as it ran."""
+
+    inputs: Inputs
+    outs: Mapping[str, str]  # path: MD5
 
 
 @dataclass(frozen=True)
@@ -47,3 +91,136 @@ def read_project() -> Project:
         return Project(params, settings, parse_stages(DEFINITION.read_text(encoding="utf-8"), settings))
     except FileNotFoundError:
         raise UserError(f"{DEFINITION} is missing: restore it with `git checkout {DEFINITION}`") from None
+
+
+def parse_stages(text: str, settings: Mapping[str, Any]) -> dict[str, Stage]:
+    """The stages that the text of a `dvc.yaml` defines; `settings` fill its `${section.setting}`.
+
+    Raises:
+        UserError: it is not what DVC reads.
+    """
+    text = re.sub(r"\$\{([\w.]+)\}", lambda match: str(get_setting(settings, match[1])), text)
+    try:
+        return {
+            name: Stage(
+                name,
+                tuple(entry.get("params", ())),
+                _paths(entry.get("deps", ())),
+                _paths([*entry.get("outs", ()), *entry.get("metrics", ())]),
+                bool(entry.get("meta", {}).get("mlflow")),
+            )
+            for name, entry in read_yaml(text, DEFINITION.name)["stages"].items()
+        }
+    except (AttributeError, KeyError, TypeError):
+        raise UserError(f"{DEFINITION} defines no stages: restore it with `git checkout {DEFINITION}`") from None
+
+
+def _paths(entries: Iterable[str | Mapping[str, Any]]) -> tuple[str, ...]:
+    """Paths of outputs, some of which have options."""
+    return tuple(entry if isinstance(entry, str) else next(iter(entry)) for entry in entries)
+
+
+def read_lock() -> dict[str, Record]:
+    """What `dvc.lock` records of the stages that have run; nothing if there is none. Raises what `parse_lock` does."""
+    return parse_lock(LOCK.read_text(encoding="utf-8")) if LOCK.is_file() else {}
+
+
+def parse_lock(text: str) -> dict[str, Record]:
+    """What the text of a `dvc.lock` records.
+
+    Raises:
+        UserError: it is not what DVC writes.
+    """
+    try:
+        stages = (YAML(typ="safe", pure=True).load(text) or {}).get("stages", {})
+        return {name: _record(entry) for name, entry in stages.items()}
+    except (YAMLError, AttributeError, KeyError, TypeError):
+        raise UserError(f"{LOCK} is broken (a merge conflict?): repair it, or `git checkout {LOCK}`") from None
+
+
+def _record(entry: Mapping[str, Any]) -> Record:
+    settings = flat(entry.get("params", {}).get(layout.PARAMS.as_posix(), {}))
+    deps, outs = ({file["path"]: file["md5"] for file in entry.get(kind, ())} for kind in ("deps", "outs"))
+    return Record(Inputs(settings, deps), outs)
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def select(settings: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Those sections and settings that are named, flat, by dotted name; what does not exist is left out."""
+    return flat({name: value for name in names if (value := get_setting(settings, name)) is not None})
+
+
+def get_setting(settings: Any, name: str) -> Any:
+    """The setting or section at a dotted name, None if there is none."""
+    for part in name.split("."):
+        settings = settings.get(part) if isinstance(settings, Mapping) else None
+    return settings
+
+
+def changed_setting(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """The first setting that has another value now, is new or is gone, in words."""
+    for name in sorted(then.keys() | now.keys()):
+        if then.get(name) != now.get(name):
+            return f"{name} {then.get(name, 'not set')}, {layout.PARAMS} has {now.get(name, 'no such setting')}"
+    return None
+
+
+def state_key(settings: Mapping[str, Any], model_md5: str) -> str:
+    """Identifies a finished state: all settings that any stage depends on, by dotted name, and the weights."""
+    return _digest({"settings": canonical(settings), "model": model_md5})
+
+
+def training_key(inputs: Inputs) -> str:
+    """Identifies a training, finished or not, by the inputs of stage `train`."""
+    return _digest({"settings": canonical(inputs.settings), "files": dict(inputs.files)})
+
+
+def canonical(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Settings as texts that are equal for equal values: 5, 5.0 and "5.0" are, as MLflow keeps only texts."""
+    texts = {name: str(value) for name, value in settings.items()}
+    for name, value in settings.items():
+        if not isinstance(value, bool):
+            with suppress(TypeError, ValueError):
+                texts[name] = repr(float(value))
+    return texts
+
+
+def path_md5(path: Path) -> str:
+    """The MD5 that DVC gives a file or folder: of a folder, of the list of its files' MD5s."""
+    if not path.is_dir():
+        return file_md5(path)
+    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if "__pycache__" not in file.parts}
+    listed = [{"md5": file_md5(files[name]), "relpath": name} for name in sorted(files) if files[name].is_file()]
+    return f"{text_md5(json.dumps(listed, sort_keys=True))}.dir"
+
+
+def file_md5(path: Path) -> str:
+    """The MD5 of a file's content, which is read again only after a change."""
+    stat = path.stat()
+    return _file_md5(path.absolute(), stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+@cache
+def _file_md5(path: Path, *state: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def text_md5(text: str) -> str:
+    """The MD5 of a text."""
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _digest(content: Any) -> str:
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -11,12 +11,10 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from cifar_resnet.dvc_files import LOCK, Inputs, Stage, read_lock
 from cifar_resnet.errors import UserError
 from cifar_resnet.files import replacing, write_json
-from cifar_resnet.identity import path_md5
 from cifar_resnet.layout import CHECKPOINTS
-from cifar_resnet.project import read_project
+from cifar_resnet.project import LOCK, Inputs, Stage, path_md5, read_lock, read_project
 
 RECEIPTS = CHECKPOINTS / "receipts"
 

@@ -20,13 +20,12 @@ from support.project import PROJECT
 
 from cifar_resnet import layout
 from cifar_resnet.data import Dataset, save_dataset
-from cifar_resnet.dvc_files import DEFINITION, Stage, parse_stages
 from cifar_resnet.history import EpochMetrics, write_history
 from cifar_resnet.lr_range import FoundRates, LRSweep
 from cifar_resnet.model_file import save_model
 from cifar_resnet.networks import make_network
 from cifar_resnet.params import Params
-from cifar_resnet.project import read_project
+from cifar_resnet.project import DEFINITION, Stage, parse_stages, read_project
 from cifar_resnet.tracking.live import LiveRun, live_training
 from cifar_resnet.tracking.store import open_store
 
@@ -155,7 +154,6 @@ def write_dvc_project(folder: Path) -> None:
 PUBLISH = f"""
 import sys
 sys.path.insert(0, {str(PROJECT / "src")!r})
-from cifar_resnet.project import read_project
 from cifar_resnet.tracking.publication import publish_stage
 publish_stage(sys.argv[1], read_project())
 """

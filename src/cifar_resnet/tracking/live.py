@@ -10,10 +10,8 @@ from typing import Any
 from mlflow.entities import Run
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-from cifar_resnet.dvc_files import Inputs
 from cifar_resnet.history import EpochMetrics
-from cifar_resnet.identity import training_key
-from cifar_resnet.project import Project
+from cifar_resnet.project import Inputs, Project, training_key
 from cifar_resnet.store_location import tracking_uri
 from cifar_resnet.tracking.provenance import code_tags, machine_tags, process_tags, workspace_id
 from cifar_resnet.tracking.results import epoch_values

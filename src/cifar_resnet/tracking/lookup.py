@@ -13,11 +13,10 @@ from datetime import datetime
 from mlflow.entities import Run
 
 from cifar_resnet import layout
-from cifar_resnet.dvc_files import DEFINITION, LOCK, parse_lock, parse_stages, read_yaml, select
 from cifar_resnet.errors import UserError
 from cifar_resnet.git import git
-from cifar_resnet.identity import state_key
-from cifar_resnet.params import Params
+from cifar_resnet.params import Params, read_yaml
+from cifar_resnet.project import DEFINITION, LOCK, parse_lock, parse_stages, select, state_key
 from cifar_resnet.tracking.provenance import BASELINE, CHANGED, COMMIT, DIRTY, EXPERIMENT, RECONSTRUCTED
 from cifar_resnet.tracking.runs import MODEL, STATE, all_runs, carry_over, close_dead_runs, runs_of_state
 from cifar_resnet.tracking.store import open_store, store_errors

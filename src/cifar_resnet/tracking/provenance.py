@@ -9,11 +9,11 @@ from uuid import uuid4
 
 import psutil  # type: ignore[import-untyped]
 
-from cifar_resnet.dvc_files import LOCK, flat, read_yaml
 from cifar_resnet.errors import UserError
 from cifar_resnet.git import git
 from cifar_resnet.layout import CHECKPOINTS, PARAMS
-from cifar_resnet.project import Project
+from cifar_resnet.params import read_yaml
+from cifar_resnet.project import LOCK, Project, flat
 
 CODE = ("dvc.yaml", "src", "pipeline")
 COMMIT = "mlflow.source.git.commit"  # MLflow's own name, which its UI shows

@@ -12,11 +12,9 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Run
 
 from cifar_resnet import layout
 from cifar_resnet.datasets import plugin
-from cifar_resnet.dvc_files import LOCK, read_lock
 from cifar_resnet.errors import UserError
 from cifar_resnet.history import read_history
-from cifar_resnet.identity import file_md5, state_key, text_md5, training_key
-from cifar_resnet.project import Project
+from cifar_resnet.project import LOCK, Project, file_md5, read_lock, state_key, text_md5, training_key
 from cifar_resnet.records import remove_false_records
 from cifar_resnet.tracking.live import short_name, warn
 from cifar_resnet.tracking.provenance import (

@@ -21,10 +21,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cifar_resnet import layout
-from cifar_resnet.dvc_files import Record, changed_setting, read_lock
 from cifar_resnet.history import EpochMetrics, read_history
-from cifar_resnet.identity import file_md5
-from cifar_resnet.project import Project
+from cifar_resnet.project import Project, Record, changed_setting, file_md5, read_lock
 
 
 class Value(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any
 
 from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 
-from cifar_resnet.identity import canonical, state_key
+from cifar_resnet.project import canonical, state_key
 from cifar_resnet.tracking.provenance import WORKSPACE, is_dead, is_this_process
 from cifar_resnet.tracking.results import Value
 from cifar_resnet.tracking.store import Store
