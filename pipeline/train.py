@@ -85,11 +85,7 @@ def run(
 
 
 def choose_rates(train: TrainParams) -> LearningRates:
-    """The given learning rates, or those that stage lr_find found.
-
-    Raises:
-        UserError: a given rate and a found one are in the wrong order.
-    """
+    """The given learning rates, or those that stage lr_find found; a UserError if they are in the wrong order."""
     found = read_found_rates(layout.LR_FOUND)
     lr_min = found.lr_min if train.lr_min == "find" else train.lr_min
     lr_max = found.lr_max if train.lr_max == "find" else train.lr_max

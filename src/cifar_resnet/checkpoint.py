@@ -30,11 +30,7 @@ class Checkpoint:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep a second trainer away: from this very training, and from the outputs of this workspace.
-
-        Raises:
-            UserError: another process trains, or the folder cannot be written.
-        """
+        """Keep a second trainer away, by a UserError: from this very training, and from this workspace's outputs."""
         with ExitStack() as locks:
             try:
                 for path in (Path.cwd() / CHECKPOINTS / "workspace.lock", self.folder / "training.lock"):
@@ -52,11 +48,7 @@ class Checkpoint:
             yield
 
     def load(self) -> dict[str, Any] | None:
-        """The last state saved, or None. It holds tensors, numbers and text: no code is unpickled.
-
-        Raises:
-            UserError: the file is damaged.
-        """
+        """The last state saved, or None; a UserError if it is damaged. No code is unpickled."""
         try:
             return cast(dict[str, Any], torch.load(self.path, map_location="cpu", weights_only=True))
         except FileNotFoundError:

@@ -75,7 +75,7 @@ class Compute:
 
 
 def prepare_compute(params: ComputeParams) -> Compute:
-    """Resolve the settings and set up this process for them. To be called before the first tensor is made.
+    """Resolve the settings, and set up this process for them before the first tensor is made.
 
     Raises:
         UserError: a GPU or a compiler was asked for and there is none.

@@ -23,11 +23,7 @@ def is_worker() -> bool:
 
 
 def run_in_processes(module: str, num_processes: int) -> None:
-    """Run `python -m module` in several processes on this machine, and wait.
-
-    Raises:
-        UserError: there are far more processes than cores, or one failed; torchrun then stops the others.
-    """
+    """Run `python -m module` in several processes on this machine, and wait; a UserError if one fails."""
     if num_processes > (most := 2 * cpu_count()):
         raise UserError(f"compute.processes is {num_processes}; allowed here: 1 to {most}, two for each CPU core")
     # --local-addr: else it looks for this machine's own name in the network, which need not know it.
@@ -51,11 +47,7 @@ def run_in_processes(module: str, num_processes: int) -> None:
 
 
 def join_processes(use_cuda: bool) -> tuple[int, int, torch.device]:
-    """Rank, number of processes and device of this process; alone if torchrun did not start it.
-
-    Raises:
-        UserError: there are more processes on this machine than GPUs.
-    """
+    """Rank, number of processes and device of this process, alone without torchrun; a UserError for want of a GPU."""
     if not is_worker():
         return 0, 1, torch.device("cuda" if use_cuda else "cpu")
     if use_cuda and int(os.environ["LOCAL_RANK"]) >= (num_gpus := torch.cuda.device_count()):

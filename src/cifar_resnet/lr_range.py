@@ -91,11 +91,7 @@ def sweep(step: Callable[[float], float], settings: LRFindParams) -> Iterator[tu
 
 
 def find_rates(sweep: LRSweep, rule: str) -> FoundRates:
-    """Apply every rule; `lr_min` is where the loss starts to fall, `lr_max` is what `rule` says.
-
-    Raises:
-        UserError: the sweep shows no such rates.
-    """
+    """Apply every rule; `lr_min` is where the loss starts to fall, `lr_max` is what `rule` says, else a UserError."""
     lrs, losses = np.array(sweep.lrs), np.array(sweep.smoothed)
     if len(lrs) < MIN_POINTS:
         raise UserError(

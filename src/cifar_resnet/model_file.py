@@ -56,11 +56,7 @@ def save_model(path: Path, net: Network, settings: ModelParams, dataset: Dataset
 
 
 def load_model(path: Path) -> TrainedModel:
-    """Read what `save_model` wrote, without unpickling code.
-
-    Raises:
-        UserError: the file is missing, damaged, or no such model.
-    """
+    """Read what `save_model` wrote, without unpickling code; a UserError if it is missing or no such model."""
     problem = "is damaged or no model"
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

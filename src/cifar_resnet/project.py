@@ -80,11 +80,7 @@ class Project:
 
 
 def read_project() -> Project:
-    """Read and check `params.yaml` and `dvc.yaml` in the working directory.
-
-    Raises:
-        UserError: one is missing, is no YAML, or breaks a rule; one line per broken rule.
-    """
+    """Read and check `params.yaml` and `dvc.yaml` in the working directory; a UserError has a line per broken rule."""
     settings = read_settings(layout.PARAMS)
     params = parse_params(settings, name=layout.PARAMS.name)
     try:
@@ -94,11 +90,7 @@ def read_project() -> Project:
 
 
 def parse_stages(text: str, settings: Mapping[str, Any]) -> dict[str, Stage]:
-    """The stages that the text of a `dvc.yaml` defines; `settings` fill its `${section.setting}`.
-
-    Raises:
-        UserError: it is not what DVC reads.
-    """
+    """The stages that the text of a `dvc.yaml` defines; `settings` fill its `${section.setting}`. Else a UserError."""
     text = re.sub(r"\$\{([\w.]+)\}", lambda match: str(get_setting(settings, match[1])), text)
     try:
         return {
@@ -126,11 +118,7 @@ def read_lock() -> dict[str, Record]:
 
 
 def parse_lock(text: str) -> dict[str, Record]:
-    """What the text of a `dvc.lock` records.
-
-    Raises:
-        UserError: it is not what DVC writes.
-    """
+    """What the text of a `dvc.lock` records; a UserError if it is not what DVC writes."""
     try:
         stages = (YAML(typ="safe", pure=True).load(text) or {}).get("stages", {})
         return {name: _record(entry) for name, entry in stages.items()}

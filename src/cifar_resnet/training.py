@@ -79,11 +79,7 @@ class TrainingState:
 
 
 def make_training_data(dataset: Dataset, data: DataParams, augment: AugmentParams) -> TrainingData:
-    """Hold out validation images if params say so; else the test set is looked at, and chooses nothing.
-
-    Raises:
-        UserError: more than half of the images would be held out.
-    """
+    """Hold out validation images if set, at most half; else the test set is looked at, and chooses nothing."""
     images, labels = dataset.train_images, dataset.train_labels
     if data.validation_images > (most := len(labels) // 2):
         raise UserError(f"data.validation_images is {data.validation_images}; with {len(labels):,} training images it "
@@ -97,12 +93,7 @@ def make_training_data(dataset: Dataset, data: DataParams, augment: AugmentParam
 
 
 def require_workable(train: TrainParams, augment: AugmentParams, data: TrainingData) -> None:
-    """Refuse settings that are possible each for itself, and useless with these images.
-
-    Raises:
-        UserError: nothing is left of an image, a batch is too large, or the averaged weights would stay those of the
-            untrained network.
-    """
+    """Refuse settings that are possible each for itself, and useless with these images, by a UserError."""
     num_images = len(data.labels)
     if num_images < train.batch_size:
         raise UserError(f"train.batch_size is {train.batch_size}; there are {num_images} training images")
@@ -155,12 +146,9 @@ class Trainer:
     def epochs(
         self, state: TrainingState, data: TrainingData, after_step: Callable[[Tensor, int], None]
     ) -> Iterator[EpochMetrics]:
-        """Train from where `state` stands to the last epoch; yields after each epoch.
+        """Train from where `state` stands to the last epoch; yields after each. A UserError if the loss explodes.
 
         `after_step` gets the loss of each step and the number of steps in the epoch.
-
-        Raises:
-            UserError: the loss is no longer finite.
         """
         train, compute = self.settings, self.compute
         net = share_gradients(state.net, compute.device) if compute.num_processes > 1 else state.net
@@ -239,11 +227,7 @@ def evaluate_held_out(net: Network, data: TrainingData, compute: Compute) -> tup
 
 
 def check_finite(state: TrainingState) -> None:
-    """Stop a training that has diverged.
-
-    Raises:
-        UserError: the loss of this epoch is not finite.
-    """
+    """Stop a training that has diverged, by a UserError."""
     if not torch.isfinite(state.totals[0]):
         lr = state.optimizer.param_groups[0]["lr"]
         raise UserError(
