@@ -3,16 +3,20 @@
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
 import pytest
-from support.project import PROJECT, TINY
+from filelock import FileLock
+from support.evaluated_digits import write_project
+from support.finished_pipeline import commit, run, write_outputs
+from support.project import PROJECT, TINY, MakeOnce, copy_project, enter
+from support.real_repro import STAGES, dvc, executed
 
 from cifar_resnet.params import Params, load_params
+from cifar_resnet.tracking.store import open_store
 from pipeline.demo import overlay
 
 os.environ |= {
@@ -25,8 +29,6 @@ os.environ |= {
 
 # A shell starts background jobs with it ignored, and so would be every process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-pytest_plugins = ["support.finished_pipeline"]
 
 # `make test-fast` leaves out the tests that use one of these, themselves or by way of a fixture or helper.
 SLOW = (
@@ -83,28 +85,95 @@ def tiny_params(tiny_params_file: Path) -> Params:
     return load_params(tiny_params_file)
 
 
+@pytest.fixture(scope="session")
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """Has a folder filled for all workers by the first that asks for it; its path comes back. Tests copy it."""
+    own = tmp_path_factory.getbasetemp()
+    common = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        note = common / f"{name}.path"
+        with FileLock(note.with_suffix(".lock")):
+            if not note.exists():
+                folder = tmp_path_factory.mktemp(name)
+                fill(folder)
+                note.write_text(str(folder), encoding="utf-8")
+        return Path(note.read_text(encoding="utf-8"))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def empty_store(make_once: MakeOnce) -> Path:
+    """MLflow's database before the first run, which takes MLflow 3 s to make."""
+
+    def fill(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+            open_store("cifar10-resnet")
+
+    return make_once("store", fill) / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def new_project(make_once: MakeOnce, empty_store: Path) -> Path:
+    """A committed copy of the project with tiny settings and an empty MLflow store."""
+
+    def fill(folder: Path) -> None:
+        for name in ("pipeline", "src", "recipes", "images"):
+            shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        (folder / ".dvc").mkdir()
+        for name in ("config", "plots.html", ".gitignore"):
+            shutil.copy(PROJECT / ".dvc" / name, folder / ".dvc")
+        for name in ("dvc.yaml", ".gitattributes", ".gitignore", ".dvcignore"):
+            shutil.copy(PROJECT / name, folder)
+        overlay(PROJECT / "params.yaml", TINY, folder / "params.yaml")
+        (folder / "mlruns").mkdir()
+        shutil.copy(empty_store, folder / "mlruns" / "mlflow.db")
+        run("git", "init", "--quiet", cwd=folder)
+        commit(folder, "Tiny settings")
+
+    return make_once("new", fill)
+
+
+@pytest.fixture(scope="session")
+def finished_project(make_once: MakeOnce, new_project: Path) -> Path:
+    """The same after `dvc repro`, committed."""
+
+    def fill(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            copy_project(new_project, folder, patch)
+            assert executed(dvc("repro")) == STAGES
+            commit(folder, "Results")
+
+    return make_once("finished", fill)
+
+
 @pytest.fixture
-def workspace(tiny_params_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A committed copy of the project with tiny settings, as the working directory; no MLflow store is set."""
-    folder = tiny_params_file.parent
-    for name in ("pipeline", "src", "recipes", "images"):
-        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / ".dvc").mkdir()
-    for name in (
-        "dvc.yaml",
-        ".gitattributes",
-        ".gitignore",
-        ".dvcignore",
-        ".dvc/config",
-        ".dvc/plots.html",
-        ".dvc/.gitignore",
-    ):
-        shutil.copy(PROJECT / name, folder / name)
-    (folder / "mlruns").mkdir()
-    monkeypatch.chdir(folder)
-    for variable in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "CIFAR10_SOURCE", "PYTHONPATH"):
-        monkeypatch.delenv(variable, raising=False)
-    author = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
-    for command in (["init", "--quiet"], ["add", "."], [*author, "commit", "--quiet", "--message", "Tiny settings"]):
-        subprocess.run(["git", *command], check=True)
-    return folder
+def workspace(new_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A new project of its own, as the working directory."""
+    return copy_project(new_project, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def finished(finished_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished project of its own, as the working directory."""
+    return copy_project(finished_project, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def project(tiny_params: Params, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the outputs of all stages and an empty MLflow store, as the working directory."""
+    enter(tmp_path, monkeypatch)
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    (tmp_path / "mlruns").mkdir()
+    shutil.copy(empty_store, tmp_path / "mlruns" / "mlflow.db")
+    shutil.copy(PROJECT / "dvc.yaml", tmp_path)
+    write_outputs(tmp_path, tiny_params)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def evaluated(make_once: MakeOnce) -> Path:
+    """A folder with what the stages before the report leave of a small network, really trained for a moment."""
+    return make_once("evaluated", write_project)

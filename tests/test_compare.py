@@ -13,9 +13,11 @@ import pytest
 from mlflow import MlflowClient
 from support.compared_runs import compared  # noqa: F401 - a fixture
 from support.finished_pipeline import commit, epochs, run
+from support.project import copy_project
 from support.real_repro import all_runs, dvc, wait_for
 
 from cifar_resnet import layout
+from cifar_resnet.compare import Comparison
 from cifar_resnet.compare_sources import find_group
 from cifar_resnet.errors import UserError
 from cifar_resnet.evaluation import Evaluation
@@ -26,18 +28,11 @@ from cifar_resnet.tracking.publication import publish
 from pipeline import compare, search
 from pipeline.demo import overlay
 
-pytestmark = pytest.mark.xdist_group("compare")  # whose project is made once
-
 
 @pytest.fixture
 def project(compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
     """A copy of the compared project, as the working directory."""
-    folder = tmp_path / "project"
-    shutil.copytree(compared, folder)
-    monkeypatch.chdir(folder)
-    for variable in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
-        monkeypatch.delenv(variable, raising=False)
-    return folder
+    return copy_project(compared, tmp_path / "project", monkeypatch)
 
 
 def compared_text(capsys: pytest.CaptureFixture[str], *words: str, markdown: bool = False) -> str:
@@ -52,7 +47,7 @@ def right(evaluation: Evaluation) -> int:
 
 def test_two_commits_are_compared_image_by_image(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (comparison,) = compare.read_comparisons(["first", "second"], load_params(layout.PARAMS))
-    assert isinstance(comparison, compare.Comparison)
+    assert isinstance(comparison, Comparison)
     one, other, counts = comparison.first.evaluation, comparison.other.evaluation, comparison.counts
     assert counts.total == 359
     assert right(other) - right(one) == counts.only_second - counts.only_first
@@ -105,13 +100,14 @@ def start_seeds(count: int) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def test_a_group_of_seeds_that_was_killed_goes_on_and_stands_below_one_parent(workspace: Path) -> None:
-    overlay(layout.PARAMS, {"runtime": {"checkpoint_steps": 1}}, layout.PARAMS)
-    run("git", "-c", "user.name=Test", "-c", "user.email=t@example.org", "commit", "-qam", "Checkpoints", cwd=workspace)
-    run("git", "config", "user.name", "Test", cwd=workspace)
-    run("git", "config", "user.email", "t@example.org", cwd=workspace)
+def test_a_group_of_seeds_that_was_killed_goes_on_and_stands_below_one_parent(finished: Path) -> None:
+    shutil.rmtree("checkpoints")  # the finished training's
+    overlay(layout.PARAMS, {"train": {"epochs": 1}, "runtime": {"checkpoint_steps": 1}}, layout.PARAMS)
+    commit(finished, "One epoch")
+    run("git", "config", "user.name", "Test", cwd=finished)
+    run("git", "config", "user.email", "t@example.org", cwd=finished)
     killed = start_seeds(2)
-    wait_for(lambda: list(workspace.glob("checkpoints/*/state.pt")))
+    wait_for(lambda: list(finished.glob("checkpoints/*/state.pt")))
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     printed, _ = start_seeds(2).communicate()
@@ -121,13 +117,13 @@ def test_a_group_of_seeds_that_was_killed_goes_on_and_stands_below_one_parent(wo
     again, _ = start_seeds(2).communicate()
     assert "tiny-seed0 exists\ntiny-seed1 exists" in again
 
-    (parent,) = (found for found in all_runs(workspace) if found.info.run_name == "tiny")
+    (parent,) = (found for found in all_runs(finished) if found.info.run_name == "tiny")
     identifier = parent.info.run_id
-    children = [found for found in all_runs(workspace) if found.data.tags.get("mlflow.parentRunId") == identifier]
+    children = [found for found in all_runs(finished) if found.data.tags.get("mlflow.parentRunId") == identifier]
     accuracies = [child.data.metrics["evaluate/accuracy"] for child in children]
     assert sorted(child.data.params["train.seed"] for child in children) == ["0", "1"]
     assert parent.data.metrics["seeds/mean"] == pytest.approx(sum(accuracies) / 2)
-    client = MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db")
+    client = MlflowClient(f"sqlite:///{finished}/mlruns/mlflow.db")
     assert len(client.get_metric_history(parent.info.run_id, "seeds/mean")) == 1
 
 

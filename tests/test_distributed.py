@@ -1,6 +1,5 @@
 """Training in two processes that torchrun starts, for real."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -8,9 +7,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from mlflow import MlflowClient
 from support.finished_pipeline import run_train
-from support.real_repro import wait_for
+from support.real_repro import all_runs, wait_for
 from test_tracking_server import free_port
 
 from cifar_resnet import layout
@@ -22,9 +20,8 @@ from pipeline.demo import overlay
 
 
 @pytest.fixture(autouse=True)
-def ready_to_train(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def ready_to_train(workspace: Path) -> None:
     """The workspace after the stages before train, with few and small steps: each amplifies rounding tenfold."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace}/runs.db")
     overlay(layout.PARAMS, {"train": {"batch_size": 512}}, layout.PARAMS)
     download.run(load_params(layout.PARAMS).data)
     layout.LR_FOUND.parent.mkdir(parents=True)
@@ -76,9 +73,7 @@ def test_two_processes_learn_what_one_does_even_if_one_of_them_was_killed(
     output, errors = training.communicate()
     assert training.returncode == 0, errors
     assert "continuing from the checkpoint after 0 epochs and 2 steps" in output
-    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
-    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-    assert "FINISHED" in {run.info.status for run in runs}
+    assert "FINISHED" in {run.info.status for run in all_runs(workspace)}
     for together, one in zip(read_history(layout.HISTORY), alone, strict=True):
         assert together.train_loss == pytest.approx(one.train_loss, rel=1e-3)
         assert together.held_out_loss == pytest.approx(one.held_out_loss, rel=1e-3)
@@ -125,6 +120,6 @@ def test_the_command_for_several_machines_trains_once(workspace: Path) -> None:
 
 def is_alive(process: psutil.Process) -> bool:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False

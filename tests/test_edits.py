@@ -1,17 +1,14 @@
 """The table in docs/architecture.md: which stages run again after an edit. Each row is made for real."""
 
-import json
 import re
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 from ruamel.yaml import YAML
 from support.project import PROJECT
-from support.real_repro import dvc, finish
 
 from cifar_resnet import layout
-
-pytestmark = pytest.mark.xdist_group("repro")  # one finished pipeline for all
 
 TABLE = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| (an? .*|the .*) \| (.*) \|$", TABLE, flags=re.MULTILINE)
@@ -34,9 +31,8 @@ def test_the_table_has_rows() -> None:
 
 
 @pytest.mark.parametrize(("edit", "stages"), ROWS, ids=[edit for edit, _ in ROWS])
-def test_an_edit_runs_these_stages_again(
-    edit: str, stages: str, workspace: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    finish(workspace, tmp_path_factory.getbasetemp() / "finished")
+@pytest.mark.usefixtures("finished")
+def test_an_edit_runs_these_stages_again(edit: str, stages: str) -> None:
     make_edit(edit)
-    assert set(json.loads(dvc("status", "--json"))) == ({*stages.split(", ")} - {"none"})
+    with Repo() as repo:
+        assert set(repo.status()) == ({*stages.split(", ")} - {"none"})

@@ -6,23 +6,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.finished_pipeline import run
-from support.real_repro import LOCK, all_runs, dvc, executed, finish, running_stage, send, start_repro, wait_for
+from support.real_repro import LOCK, all_runs, dvc, executed, running_stage, send, start_repro, wait_for
 
 from cifar_resnet import layout
 from cifar_resnet.project import file_md5
 from pipeline.demo import overlay
 
-pytestmark = pytest.mark.xdist_group("repro")  # one finished pipeline for all
-
 CHECKPOINT = "checkpoints/*/state.pt"
-
-
-@pytest.fixture
-def uninterrupted(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """What `dvc.lock` is after an uninterrupted `dvc repro`, whose outputs the workspace has."""
-    finish(workspace, tmp_path_factory.getbasetemp() / "finished")
-    return LOCK.read_bytes()
 
 
 @pytest.fixture
@@ -46,10 +36,8 @@ def interrupt(signal_: signal.Signals, target: str, *, when: str, log: Path) -> 
 
 
 def test_a_pipeline_interrupted_in_every_stage_ends_as_if_it_had_not_been(
-    workspace: Path, uninterrupted: bytes, log: Path
+    workspace: Path, finished_project: Path, log: Path
 ) -> None:
-    run("git", "reset", "--quiet", "--hard", "HEAD~1", cwd=workspace)  # before the results
-    run("git", "clean", "--quiet", "-xdf", cwd=workspace)
     overlay(layout.PARAMS, {"runtime": {"checkpoint_steps": 5}}, layout.PARAMS)
 
     interrupt(signal.SIGTERM, "stage", when="reports/lr_find/curve.csv", log=log)
@@ -60,14 +48,12 @@ def test_a_pipeline_interrupted_in_every_stage_ends_as_if_it_had_not_been(
     interrupt(signal.SIGKILL, "dvc", when="reports/gradcam/gradcam.png", log=log)
 
     assert executed(dvc("repro")) == ["gradcam_report"]
-    assert LOCK.read_bytes() == uninterrupted
+    assert LOCK.read_bytes() == (finished_project / LOCK).read_bytes()
     assert_one_finished_run(workspace)
 
 
-def test_a_training_that_lost_its_dvc_keeps_a_second_one_away_and_loses_nothing(
-    workspace: Path, uninterrupted: bytes, log: Path
-) -> None:
-    md5 = file_md5(layout.MODEL)
+def test_a_training_that_lost_its_dvc_keeps_a_second_one_away_and_loses_nothing(finished: Path, log: Path) -> None:
+    uninterrupted, md5 = LOCK.read_bytes(), file_md5(layout.MODEL)
     for file in (layout.MODEL, Path(".dvc", "cache", "files", "md5", md5[:2], md5[2:])):
         file.unlink()  # train has to run again
     shutil.rmtree("checkpoints")
@@ -85,4 +71,4 @@ def test_a_training_that_lost_its_dvc_keeps_a_second_one_away_and_loses_nothing(
     psutil.wait_procs([orphan])
     dvc("repro")
     assert LOCK.read_bytes() == uninterrupted
-    assert_one_finished_run(workspace)
+    assert_one_finished_run(finished)

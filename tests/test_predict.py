@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from support.evaluated_digits import write_project
-from support.project import PROJECT
+from support.project import PROJECT, copy_project
 
 from cifar_resnet import layout
 from cifar_resnet.data import load_dataset
@@ -24,25 +23,17 @@ from cifar_resnet.params import Params, ResNet18Params, load_params
 from pipeline import predict
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with a trained network, and two of its test images in `pictures/`."""
-    folder = tmp_path_factory.mktemp("trained")
-    write_project(folder)
-    (folder / "pictures").mkdir()
-    images = load_dataset(folder / layout.DATA / "digits").test_images
-    for index in (3, 7):
-        Image.fromarray(images[index]).save(folder / "pictures" / f"{index}.png")
-    (folder / "pictures" / "notes.txt").write_text("no picture")
-    return folder
-
-
 @pytest.fixture
-def project(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of that project, as the working directory; returns the path of the pictures in it."""
-    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return Path("pictures")
+def project(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The path of two test images, in a project with a trained network that is the working directory."""
+    copy_project(evaluated, tmp_path, monkeypatch)
+    pictures = Path("pictures")
+    pictures.mkdir()
+    images = load_dataset(layout.DATA / "digits").test_images
+    for index in (3, 7):
+        Image.fromarray(images[index]).save(pictures / f"{index}.png")
+    (pictures / "notes.txt").write_text("no picture")
+    return pictures
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Edits while stages run, and linked caches: `dvc.lock`, DVC's caches and MLflow stay true. With real DVC."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,45 +15,48 @@ from cifar_resnet.files import write_text
 from cifar_resnet.history import read_history
 from cifar_resnet.project import Inputs, path_md5, read_lock, read_project
 from cifar_resnet.records import remove_false_records, require_older, require_unchanged, write_receipt
+from cifar_resnet.tracking.runs import STATE
 from pipeline.demo import overlay
-
-pytestmark = pytest.mark.xdist_group("records")
 
 
 def change(**sections: dict[str, object]) -> None:
     overlay(layout.PARAMS, sections, layout.PARAMS)
 
 
-def test_settings_edited_while_a_training_runs_are_not_recorded_for_it(workspace: Path) -> None:
-    change(train={"epochs": 3}, runtime={"checkpoint_steps": 1})
-    log = workspace.with_name("log")
+def test_settings_edited_while_a_training_runs_are_not_recorded_for_it(finished: Path) -> None:
+    before = {found.info.run_id for found in all_runs(finished)}
+    shutil.rmtree("checkpoints")  # the finished training's
+    change(train={"epochs": 4}, runtime={"checkpoint_steps": 1})
+    log = finished.with_name("log")
     repro = start_repro(log)
-    wait_for(lambda: list(workspace.glob("checkpoints/*/state.pt")))
-    change(train={"epochs": 2})
-    assert repro.wait() != 0
-    assert "error: changed while train ran: train.epochs 3, params.yaml has 2" in log.read_text()
-    assert "train" not in read_lock()
-    assert all("state" not in name for found in all_runs(workspace) for name in found.data.tags)
-
+    wait_for(lambda: list(finished.glob("checkpoints/*/state.pt")))
     change(train={"epochs": 3})
-    assert "continuing from the checkpoint after 3 epochs and 0 steps" in dvc("repro")
-    assert len(read_history(layout.HISTORY)) == 3
-    change(train={"epochs": 2})
-    assert "train" in executed(dvc("repro"))
-    assert len(read_history(layout.HISTORY)) == read_lock()["train"].inputs.settings["train.epochs"] == 2
+    assert repro.wait() != 0
+    assert "error: changed while train ran: train.epochs 4, params.yaml has 3" in log.read_text()
+    assert read_lock()["train"].inputs.settings["train.epochs"] == 2
+    (followed,) = (found for found in all_runs(finished) if found.info.run_id not in before)
+    assert STATE not in followed.data.tags
+
+    change(train={"epochs": 4})
+    assert "continuing from the checkpoint after 4 epochs and 0 steps" in dvc("repro", "train")
+    assert len(read_history(layout.HISTORY)) == 4
+    change(train={"epochs": 3})
+    assert executed(dvc("repro", "train")) == ["train"]
+    assert len(read_history(layout.HISTORY)) == read_lock()["train"].inputs.settings["train.epochs"] == 3
 
 
-@pytest.mark.parametrize("link", ["symlink", "hardlink"])
-def test_a_stage_called_directly_never_writes_into_a_linked_cache(workspace: Path, link: str) -> None:
-    run("dvc", "config", "cache.type", link, cwd=workspace)
-    dvc("repro", "train")
+def test_a_stage_called_directly_never_writes_into_a_linked_cache(finished: Path) -> None:
     cached = sorted(path for path in Path(".dvc/cache/files/md5").rglob("*") if path.is_file())
     before = {path: path_md5(path) for path in cached}
-    change(train={"seed": 5})
-    for stage in ("download", "lr_find", "train"):
-        run("python", "-m", f"pipeline.{stage}", cwd=workspace)
-    for path, md5 in before.items():
-        assert path_md5(path) == md5, path
+    for seed, link in enumerate(["symlink", "hardlink"], start=1):
+        run("dvc", "config", "cache.type", link, cwd=finished)
+        run("dvc", "checkout", "--relink", cwd=finished)
+        assert layout.MODEL.is_symlink() or layout.MODEL.stat().st_nlink == 2
+        change(train={"seed": seed})
+        for stage in ("download", "lr_find", "train"):
+            run("python", "-m", f"pipeline.{stage}", cwd=finished)
+        assert {path: path_md5(path) for path in cached} == before
+        run("dvc", "checkout", "--force", cwd=finished)
 
 
 def test_a_record_made_from_an_edit_after_the_end_of_a_stage_is_removed_with_its_cached_copy(workspace: Path) -> None:
@@ -76,10 +80,9 @@ def test_a_true_record_stays(workspace: Path) -> None:
     assert "download" in read_lock()
 
 
-def test_the_inputs_on_disk_are_those_that_dvc_records(workspace: Path) -> None:
-    dvc("repro", "lr_find")
-    for stage in ("download", "lr_find"):
-        assert read_lock()[stage].inputs.difference(read_project().inputs(stage)) is None
+def test_the_inputs_on_disk_are_those_that_dvc_records(finished: Path) -> None:
+    for stage, record in read_lock().items():
+        assert record.inputs.difference(read_project().inputs(stage)) is None
 
 
 def test_code_that_changed_while_a_process_started_is_refused(tmp_path: Path) -> None:
@@ -90,13 +93,12 @@ def test_code_that_changed_while_a_process_started_is_refused(tmp_path: Path) ->
         require_older(Inputs({}, {str(module): ""}), started_ns=module.stat().st_ctime_ns - 1)
 
 
-def test_sync_publishes_no_setting_that_no_stage_has_run_with(workspace: Path) -> None:
-    dvc("repro")
-    before = len(all_runs(workspace))
+def test_sync_publishes_no_setting_that_no_stage_has_run_with(finished: Path) -> None:
+    before = len(all_runs(finished))
     text = Path("dvc.yaml").read_text()
     Path("dvc.yaml").write_text(text.replace("      - evaluate\n", "      - evaluate\n      - runtime.workers\n"))
-    assert "evaluate ran with runtime.workers not set" in run("python", "-m", "pipeline.sync", cwd=workspace)
-    assert len(all_runs(workspace)) == before
+    assert "evaluate ran with runtime.workers not set" in run("python", "-m", "pipeline.sync", cwd=finished)
+    assert len(all_runs(finished)) == before
 
 
 @pytest.mark.parametrize("changed", ["src/cifar_resnet/training.py", "reports/lr_find/lr_find.json", "data/digits"])

@@ -16,14 +16,14 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 from sklearn.datasets import load_sample_images
-from support.evaluated_digits import write_project
+from support.project import copy_project
 
 from cifar_resnet import layout
 from cifar_resnet.data import Images, load_dataset
 from cifar_resnet.evaluation import Evaluation, read_predictions
 from cifar_resnet.history import EpochMetrics
 from cifar_resnet.model_card import render_model_card
-from cifar_resnet.params import Params
+from cifar_resnet.params import Params, load_params
 from cifar_resnet.report import Report
 from pipeline import gradcam_report
 
@@ -107,10 +107,10 @@ def tiles(sheet: Image.Image, count: int) -> np.ndarray:
 
 
 @pytest.fixture
-def run_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+def run_stage(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Runs the stage in a project where it is the next one, which is the working directory."""
-    params = write_project(tmp_path)
-    monkeypatch.chdir(tmp_path)
+    copy_project(evaluated, tmp_path, monkeypatch)
+    params = load_params(layout.PARAMS)
     sections = inspect.signature(gradcam_report.run).parameters
     return partial(gradcam_report.run, *(getattr(params, section) for section in sections))
 

@@ -4,7 +4,7 @@ import inspect
 import io
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from configparser import ConfigParser
 from contextlib import chdir
 from dataclasses import replace
@@ -17,14 +17,15 @@ from dvc_render.html import HTML
 from dvc_render.vega import VegaRenderer
 from matplotlib.colors import to_rgb
 from PIL import Image
+from playwright._impl._api_structures import Clip
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
-from support.evaluated_digits import write_project
 from support.project import PROJECT
 from test_report import HOSTILE, make_report
 
 from cifar_resnet import layout
 from cifar_resnet.data import load_dataset
 from cifar_resnet.evaluation import Evaluation, read_predictions
+from cifar_resnet.params import load_params
 from cifar_resnet.plots.evaluation import matrix_shares
 from cifar_resnet.plots.palette import PALETTE
 from cifar_resnet.plots.style import short
@@ -44,10 +45,11 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+def project(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A report that the stage made of a real network's mistakes: its path, the test images and the predictions."""
     folder = tmp_path_factory.mktemp("project")
-    params = write_project(folder)
+    shutil.copytree(evaluated, folder, dirs_exist_ok=True)
+    params = load_params(folder / layout.PARAMS)
     params = params.model_copy(update={"gradcam": params.gradcam.model_copy(update={"images": 1000})})
     with chdir(folder):
         gradcam_report.run(*(getattr(params, name) for name in inspect.signature(gradcam_report.run).parameters))
@@ -92,7 +94,7 @@ def pixels(tile: Locator, side: int = 96) -> np.ndarray:
     tile.scroll_into_view_if_needed()
     box = tile.bounding_box()
     assert box
-    clip = {"x": round(box["x"]), "y": round(box["y"]), "width": side, "height": side}
+    clip: Clip = {"x": round(box["x"]), "y": round(box["y"]), "width": side, "height": side}
     return np.asarray(Image.open(io.BytesIO(tile.page.screenshot(clip=clip))).convert("RGB"))
 
 
@@ -190,7 +192,9 @@ def test_a_choice_that_matches_nothing_says_so(report: Page) -> None:
         ("most confident first", lambda evaluation, index: -evaluation.confidence[index]),
     ],
 )
-def test_the_gallery_sorts(report: Page, project: SimpleNamespace, order: str, key) -> None:
+def test_the_gallery_sorts(
+    report: Page, project: SimpleNamespace, order: str, key: Callable[[Evaluation, int], float]
+) -> None:
     report.get_by_label("Sort", exact=True).select_option("as in the test set")
     report.get_by_label("Sort", exact=True).select_option(order)
     values = [key(project.evaluation, index) for index in shown(report)]

@@ -5,20 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
-from support.real_repro import LOCK, STAGES, all_runs, dvc, executed, finish, wait_for
+from support.real_repro import LOCK, STAGES, all_runs, dvc, executed, wait_for
 
 from cifar_resnet import layout
 from cifar_resnet.tracking.publication import FILES
 from pipeline.demo import overlay
-
-pytestmark = pytest.mark.xdist_group("repro")  # one finished pipeline for all
-
-
-@pytest.fixture
-def finished(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The workspace after `dvc repro`."""
-    finish(workspace, tmp_path_factory.getbasetemp() / "finished")
-    return workspace
 
 
 def change(**sections: dict[str, object]) -> None:
@@ -72,7 +63,7 @@ def test_an_experiment_with_another_seed_gives_another_model_and_stands_in_every
 @pytest.mark.usefixtures("finished")
 def test_a_queued_sweep_two_at_a_time_gives_each_experiment_one_run_in_this_store() -> None:
     before = LOCK.read_bytes()
-    dvc("exp", "run", "--queue", "--set-param", "train.seed=1,2")
+    dvc("exp", "run", "--queue", "--set-param", "train.seed=1,2", "evaluate")
     dvc("queue", "start", "--jobs", "2")
     try:
         wait_for(lambda: not {"Queued", "Running"} & set(dvc("queue", "status").split()))
@@ -81,6 +72,6 @@ def test_a_queued_sweep_two_at_a_time_gives_each_experiment_one_run_in_this_stor
     queued = [run for run in all_runs(Path.cwd()) if "dvc_experiment" in run.data.tags]
     assert sorted(run.data.params["train.seed"] for run in queued) == ["1", "2"]
     assert {run.info.status for run in queued} == {"FINISHED"}
-    assert all("gradcam/index.html" in run.data.tags[FILES] for run in queued)
+    assert all("evaluate/metrics.json" in run.data.tags[FILES] for run in queued)
     assert {run.data.tags["dvc_experiment"] for run in queued} == set(dvc("exp", "list", "--name-only").split())
     assert LOCK.read_bytes() == before

@@ -22,7 +22,6 @@ import psutil
 import pytest
 import torch
 from PIL import Image
-from support.evaluated_digits import write_project
 from support.finished_pipeline import ALL
 from test_tracking_server import free_port, wait_for
 
@@ -30,6 +29,7 @@ from cifar_resnet import layout
 from cifar_resnet.image_decoding import decode_image
 from cifar_resnet.model_file import load_model
 from cifar_resnet.networks.base import Classifier
+from cifar_resnet.params import load_params
 from cifar_resnet.project import read_project
 from cifar_resnet.tracking.publication import publish
 
@@ -52,10 +52,11 @@ PICTURE = encoded(as_file(Image.radial_gradient("L").resize((99, 66)), "PNG"))
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[SimpleNamespace]:
+def server(tmp_path_factory: pytest.TempPathFactory, evaluated: Path, empty_store: Path) -> Iterator[SimpleNamespace]:
     """The served champion of a project: its project's folder, its address and its process."""
     folder = tmp_path_factory.mktemp("served")
-    params = write_project(folder)
+    shutil.copytree(evaluated, folder, dirs_exist_ok=True)
+    params = load_params(folder / layout.PARAMS)
     (folder / "mlruns").mkdir()
     shutil.copy(empty_store, folder / "mlruns" / "mlflow.db")
     port = free_port()

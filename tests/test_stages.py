@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from ruamel.yaml import YAML
 from support.finished_pipeline import defined_stages, run_train
-from support.project import PROJECT, TINY
+from support.project import PROJECT, TINY, enter
 
 from cifar_resnet import layout
 from cifar_resnet.data import load_dataset
@@ -58,15 +58,15 @@ UNTRACKED: dict[ModuleType, dict[str, dict[str, Any]]] = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Params]:
+def settings(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Params]:
     """The settings of a project folder in which all five stages ran, as the working directory."""
     folder = tmp_path_factory.mktemp("project")
     overlay(PROJECT / "params.yaml", TINY, folder / "params.yaml")
     shutil.copy(PROJECT / "dvc.yaml", folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/runs.db")
-        patch.delenv("DVC_ROOT", raising=False)
+        enter(folder, patch)
+        Path("mlruns").mkdir()
+        shutil.copy(empty_store, "mlruns")
         params = load_params(Path("params.yaml"))
         download.run(params.data)
         lr_find.run(params.data, params.augment, params.model, params.lr_find, params.train, params.compute)
@@ -175,9 +175,9 @@ def test_all_tables_of_evaluate_tell_the_same_story() -> None:
     pairs = pd.read_csv(layout.CONFUSED_PAIRS, dtype=names)
     assert pairs["count"].sum() == len(mistakes)
     assert pairs["count"].is_monotonic_decreasing
-    for pair in pairs.itertuples():
-        assert pair.count == confusion.loc[pair.true, pair.predicted]
-        assert pair.share == pytest.approx(pair.count / confusion.loc[pair.true].sum(), abs=1e-4)
+    for _, true, predicted, count, share in pairs.itertuples(name=None):
+        assert count == confusion.loc[true, predicted]
+        assert share == pytest.approx(count / confusion.loc[true].sum(), abs=1e-4)
 
     worst = pd.read_csv(layout.MISCLASSIFIED, dtype=names)
     assert sorted(worst["index"]) == list(mistakes["index"])
@@ -244,7 +244,7 @@ def keep_signal_handlers() -> Iterator[None]:
 
 @pytest.mark.usefixtures("keep_signal_handlers")
 def test_a_stage_gets_the_sections_that_its_run_names(settings: Params) -> None:
-    received = {}
+    received: dict[str, object] = {}
 
     def run(model: CustomResNetParams, evaluate: EvaluateParams) -> None:
         received.update(model=model, evaluate=evaluate)

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from ruamel.yaml import YAML
 from support.finished_pipeline import ALL, commit, run, write_dvc_project, write_outputs
-from support.project import PROJECT, TINY
+from support.project import PROJECT, TINY, MakeOnce, copy_project, enter
 
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import load_params
@@ -26,40 +26,33 @@ from cifar_resnet.tracking.lookup import find_runs
 from cifar_resnet.tracking.provenance import CHANGED, COMMIT, DIRTY, RECONSTRUCTED
 from cifar_resnet.tracking.publication import FILES, publish
 from cifar_resnet.tracking.runs import STATE
-from cifar_resnet.tracking.store import open_store
 from pipeline import runs, sync
 from pipeline.demo import overlay
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def original(make_once: MakeOnce, empty_store: Path) -> Path:
     """A DVC project after `dvc repro`, committed, of whose stages only train has published."""
-    folder = tmp_path_factory.mktemp("original") / "project"
-    (folder / "ready").mkdir(parents=True)
-    overlay(PROJECT / "params.yaml", TINY, folder / "params.yaml")
-    write_outputs(folder / "ready", load_params(folder / "params.yaml"))
-    write_dvc_project(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        forget_other_projects(patch)
-        run("dvc", "repro", cwd=folder)
-    commit(folder, "Results")
-    return folder
+
+    def fill(folder: Path) -> None:
+        for name in ("ready", "mlruns"):
+            (folder / name).mkdir()
+        shutil.copy(empty_store, folder / "mlruns")
+        overlay(PROJECT / "params.yaml", TINY, folder / "params.yaml")
+        write_outputs(folder / "ready", load_params(folder / "params.yaml"))
+        write_dvc_project(folder)
+        with pytest.MonkeyPatch.context() as patch:
+            enter(folder, patch)
+            run("dvc", "repro", cwd=folder)
+        commit(folder, "Results")
+
+    return make_once("original", fill)
 
 
 @pytest.fixture
 def project(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it, as the working directory."""
-    folder = tmp_path / "project"
-    shutil.copytree(original, folder)
-    monkeypatch.chdir(folder)
-    forget_other_projects(monkeypatch)
-    open_store("cifar10-resnet")  # corrects the locations
-    return folder
-
-
-def forget_other_projects(patch: pytest.MonkeyPatch) -> None:
-    for variable in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
-        patch.delenv(variable, raising=False)
+    return copy_project(original, tmp_path / "project", monkeypatch)
 
 
 def runs_in(project: Path) -> list[Run]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.evaluated_digits import train_a_moment
 from support.finished_pipeline import commit, epochs, run, write_dvc_project, write_outputs
-from support.project import PROJECT, TINY, make_digits
+from support.project import PROJECT, TINY, MakeOnce, make_digits
 
 from cifar_resnet import layout
 from cifar_resnet.compute import prepare_compute
@@ -35,20 +35,23 @@ def write_results(folder: Path, seed: int, epochs_done: int) -> None:
 
 
 @pytest.fixture(scope="session")
-def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compared(make_once: MakeOnce, empty_store: Path) -> Path:
     """Tag `first` of seed 0, tag `second` of seed 1, tag `longer` of seed 2 and 3 epochs, also the workspace."""
-    folder = tmp_path_factory.mktemp("compared")
-    (folder / "ready").mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        for variable in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):
-            patch.delenv(variable, raising=False)
+
+    def fill(folder: Path) -> None:
+        for name in ("ready", "mlruns"):
+            (folder / name).mkdir()
+        shutil.copy(empty_store, folder / "mlruns")
         for number, (tag, seed, epochs_done) in enumerate([("first", 0, 2), ("second", 1, 2), ("longer", 2, 3)]):
             write_results(folder, seed, epochs_done)
             if number == 0:
                 write_dvc_project(folder)
                 for name in ("src", "pipeline"):
                     shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-            run("dvc", "repro", "--force", cwd=folder)
+            for name in ("data", "models", "reports"):
+                shutil.copytree(folder / "ready" / name, folder / name, dirs_exist_ok=True)
+            run("dvc", "commit", "--force", cwd=folder)
             commit(folder, f"Results of seed {seed}")
             run("git", "tag", tag, cwd=folder)
-    return folder
+
+    return make_once("compared", fill)

@@ -21,8 +21,8 @@ from pipeline import evaluate
 from pipeline.demo import overlay
 
 
-def write_project(folder: Path) -> Params:
-    """Fill `folder` with what the stages before the report leave; returns its settings."""
+def write_project(folder: Path) -> None:
+    """Fill `folder` with what the stages before the report leave."""
     with chdir(folder):
         overlay(PROJECT / layout.PARAMS, TINY, layout.PARAMS)
         shutil.copy(PROJECT / "dvc.yaml", folder)
@@ -40,7 +40,6 @@ def write_project(folder: Path) -> Params:
         LRSweep((0.001, 0.01, 0.1), (2.3, 2.0, 1.5), (2.3, 2.2, 2.0)).write_csv(layout.LR_CURVE)
         FoundRates(0.001, 0.1, "valley", {"valley": 0.1}).write_json(layout.LR_FOUND)
         evaluate.run(params.data, params.evaluate, params.compute)
-    return params
 
 
 def train_a_moment(dataset: Dataset, params: Params, seed: int = 0) -> Network:

@@ -3,7 +3,6 @@
 import csv
 import inspect
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 from ruamel.yaml import YAML
@@ -27,7 +25,6 @@ from cifar_resnet.networks import make_network
 from cifar_resnet.params import Params
 from cifar_resnet.project import DEFINITION, Stage, parse_stages, read_project
 from cifar_resnet.tracking.live import LiveRun, live_training
-from cifar_resnet.tracking.store import open_store
 
 
 def defined_stages() -> dict[str, Stage]:
@@ -37,30 +34,6 @@ def defined_stages() -> dict[str, Stage]:
 
 DIGITS = {"data": {"dataset": "digits", "folder": "images"}}
 ALL = frozenset(name for name, stage in defined_stages().items() if stage.published)  # as if every one had just run
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database without any run; MLflow takes seconds to make one."""
-    folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        open_store("empty")
-    return folder / "mlflow.db"
-
-
-@pytest.fixture
-def project(tiny_params: Params, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the outputs of all stages and an empty MLflow store, as the working directory."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-    for variable in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):
-        monkeypatch.delenv(variable, raising=False)
-    (tmp_path / "mlruns").mkdir()
-    shutil.copy(empty_store, tmp_path / "mlruns" / "mlflow.db")
-    shutil.copy(PROJECT / DEFINITION, tmp_path)
-    write_outputs(tmp_path, tiny_params)
-    return tmp_path
 
 
 def follow(*finished: EpochMetrics) -> AbstractContextManager[LiveRun]:

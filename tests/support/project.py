@@ -1,14 +1,21 @@
 """The project under test, and settings with which it takes seconds."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from cifar_resnet.data import Dataset
 from cifar_resnet.datasets import make_dataset
 from cifar_resnet.params import load_params
+from cifar_resnet.store_location import follow_move
+
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]  # the fixture `make_once`
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 
-TINY = {
+TINY: dict[str, dict[str, object]] = {
     "data": {"dataset": "digits"},
     "augment": {"padding": 2, "flip": False, "cutout": 4},
     "model": {"width": 4},
@@ -24,3 +31,20 @@ def make_digits(seed: int) -> Dataset:
     """The data set `digits`, with this seed of its test split."""
     data = load_params(PROJECT / "params.yaml").data
     return make_dataset(data.model_copy(update={"dataset": "digits", "split_seed": seed}))
+
+
+def copy_project(original: Path, folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Fill `folder` with a copy of a project, and make it the working directory."""
+    shutil.copytree(original, folder, dirs_exist_ok=True)
+    enter(folder, patch)
+    follow_move()
+    return folder
+
+
+def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Make `folder` the working directory, and let no variable lead to another project."""
+    patch.chdir(folder)
+    for variable in (
+        "CIFAR10_SOURCE", "DVC_EXP_BASELINE_REV", "DVC_EXP_NAME", "DVC_ROOT", "MLFLOW_TRACKING_URI", "PYTHONPATH"
+    ):  # fmt: skip
+        patch.delenv(variable, raising=False)

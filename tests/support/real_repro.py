@@ -1,7 +1,6 @@
 """`dvc repro` for real: whole, and interrupted."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from typing import TypeVar
 import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from support.finished_pipeline import commit, run
+from support.finished_pipeline import run
 
 LOCK = Path("dvc.lock")
 STAGES = ["download", "lr_find", "train", "evaluate", "gradcam_report"]
@@ -29,16 +28,6 @@ def dvc(*arguments: str) -> str:
 def executed(output: str) -> list[str]:
     """The stages that DVC says it ran."""
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
-
-
-def finish(workspace: Path, original: Path) -> None:
-    """Run and commit the whole pipeline in `workspace`; from the second time on, copy what the first one made."""
-    if original.exists():
-        shutil.copytree(original, workspace, dirs_exist_ok=True)
-    else:
-        assert executed(dvc("repro")) == STAGES
-        commit(workspace, "Results")
-        shutil.copytree(workspace, original)
 
 
 def start_repro(log: Path) -> psutil.Popen:
