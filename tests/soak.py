@@ -8,6 +8,7 @@ import sys
 import time
 from argparse import ArgumentParser
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +25,7 @@ from cifar_resnet.project import path_md5, read_lock, training_key
 from cifar_resnet.tracking.runs import TRAINING
 from pipeline.demo import RECIPE, overlay, prepare_project
 
-SETTINGS = {  # beside the recipe's: most of the time is spent on training
+SETTINGS: dict[str, dict[str, object]] = {  # beside the recipe's: most of the time is spent on training
     "model": {"width": 4},
     "train": {"epochs": 20, "lr_min": 0.01, "lr_max": 0.4},
     "compute": {"device": "cpu", "precision": "fp32", "threads": 1},
@@ -33,7 +34,7 @@ SETTINGS = {  # beside the recipe's: most of the time is spent on training
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 LINKS = ("copy", "symlink", "hardlink")
 CODE = Path("src/cifar_resnet/training.py")
-EDITS = {
+EDITS: dict[str, Callable[[], object]] = {
     "train.epochs": lambda: overlay(layout.PARAMS, {"train": {"epochs": 15}}, layout.PARAMS),
     "a comment in training.py": lambda: CODE.write_text(f"{CODE.read_text()}\n# edited\n"),
 }

@@ -16,7 +16,7 @@ from benchmarks import recipe
 from benchmarks.figures import summarize
 from benchmarks.measurements import CONTENDERS, OURS, PLAIN, STAGES, TUNED, Bench
 from benchmarks.peers.task import Task
-from benchmarks.stopwatch import CommandError, observe
+from benchmarks.stopwatch import CommandError, Observation, observe
 from benchmarks.table import as_markdown
 from benchmarks.workspace import Size, find_images
 from cifar_resnet import layout
@@ -27,7 +27,7 @@ from pipeline import download
 BUSY = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
 
 
-def run(code: str, until: str | None = None):
+def run(code: str, until: str | None = None) -> Observation:
     return observe([sys.executable, "-c", code], Path.cwd(), os.environ, until)
 
 

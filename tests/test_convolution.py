@@ -27,6 +27,8 @@ def test_outputs_and_gradients_are_those_of_a_plain_convolution(shape: tuple[int
     exact, exact_images, exact_weight = convolve_in_double(images, conv.weight)
     assert outputs.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(outputs.double(), exact, rtol=1e-5, atol=1e-5)
+    assert images.grad is not None
+    assert conv.weight.grad is not None
     torch.testing.assert_close(images.grad.double(), exact_images, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(conv.weight.grad.double(), exact_weight, rtol=1e-4, atol=1e-3)
 
@@ -45,4 +47,5 @@ def convolve_in_double(images: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, 
     """Outputs, and the gradients of the sum of their squares by images and weight."""
     images, weight = (tensor.detach().double().requires_grad_() for tensor in (images, weight))
     outputs = F.conv2d(images, weight, padding=1)
-    return outputs.detach(), *torch.autograd.grad((outputs**2).sum(), (images, weight))
+    of_images, of_weight = torch.autograd.grad((outputs**2).sum(), (images, weight))
+    return outputs.detach(), of_images, of_weight

@@ -44,7 +44,7 @@ CHECKSUMS = _md5(FILES)
 def _tar(
     path: Path, files: Mapping[str, bytes] = FILES, mode: str = "gz", first: tarfile.TarInfo | None = None
 ) -> Path:
-    with tarfile.open(path, f"w:{mode}") as archive:
+    with tarfile.open(path, f"w:{mode}") as archive:  # type: ignore[call-overload]
         if first:
             archive.addfile(first)
         for name, content in files.items():
@@ -199,7 +199,9 @@ def _unused_port() -> int:
     ],
     ids=["folder", "parent", "tar.gz", "tar", "tar.bz2", "tar.xz reversed", "zip", "file URL", "folder URL"],
 )
-def test_every_kind_of_source_gives_the_bytes_that_a_download_gives(make: Callable, server: Server, tmp_path: Path):
+def test_every_kind_of_source_gives_the_bytes_that_a_download_gives(
+    make: Callable[[Path], Path | str], server: Server, tmp_path: Path
+) -> None:
     (tmp_path / "source").mkdir()
     assert fetch(server.url) == FILES
     assert fetch(str(make(tmp_path / "source"))) == FILES
@@ -209,38 +211,40 @@ def test_every_kind_of_source_gives_the_bytes_that_a_download_gives(make: Callab
 # --- Interrupted downloads -------------------------------------------------------------------------------------------
 
 
-def test_a_dropped_connection_is_taken_up_where_it_broke(server: Server):
+def test_a_dropped_connection_is_taken_up_where_it_broke(server: Server) -> None:
     server.limit = len(server.content) // 2
     fetch(server.url)
     assert server.asked[:2] == [None, f"bytes={server.limit}-"]
 
 
-def test_an_earlier_interrupted_download_is_resumed(server: Server):
+def test_an_earlier_interrupted_download_is_resumed(server: Server) -> None:
     _begun(server.content[:5000])
     fetch(server.url)
     assert server.asked == ["bytes=5000-"]
 
 
-def test_a_whole_archive_from_an_earlier_call_needs_no_network(server: Server):
+def test_a_whole_archive_from_an_earlier_call_needs_no_network(server: Server) -> None:
     _begun(server.content)
     fetch(server.url)
     assert server.asked == []
 
 
-def test_a_server_that_cannot_resume_is_asked_for_the_whole_file(server: Server):
+def test_a_server_that_cannot_resume_is_asked_for_the_whole_file(server: Server) -> None:
     server.ranges = False
     _begun(b"x" * 5000)
     fetch(server.url)
     assert server.asked == ["bytes=5000-"]
 
 
-def test_a_download_begun_from_another_archive_starts_again(server: Server):
+def test_a_download_begun_from_another_archive_starts_again(server: Server) -> None:
     _begun(b"x" * 5000)
     fetch(server.url)
     assert server.asked == ["bytes=5000-", None]
 
 
-def test_what_arrived_before_a_server_failed_for_good_is_kept_to_be_resumed(server: Server, capsys):
+def test_what_arrived_before_a_server_failed_for_good_is_kept_to_be_resumed(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
     server.limit, server.ranges = 5000, False
     with pytest.raises(UserError):
         fetch(server.url)
@@ -248,7 +252,9 @@ def test_what_arrived_before_a_server_failed_for_good_is_kept_to_be_resumed(serv
     assert DOWNLOAD.read_bytes() == server.content[:5000]
 
 
-def test_a_log_shows_size_rate_and_time_left(slow_server: Server, monkeypatch: pytest.MonkeyPatch, capsys):
+def test_a_log_shows_size_rate_and_time_left(
+    slow_server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sources, "DEAD_RATE", 0)
     slow_server.content = slow_server.content[:300]
     with pytest.raises(UserError):
@@ -260,8 +266,8 @@ def test_a_log_shows_size_rate_and_time_left(slow_server: Server, monkeypatch: p
 
 
 def test_a_source_that_trickles_is_left_for_the_next_which_goes_on_with_what_came(
-    slow_server: Server, server: Server, capsys
-):
+    slow_server: Server, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert fetch(slow_server.url, server.url) == FILES
     assert re.fullmatch(r"bytes=[1-9]\d*-", str(server.asked[0]))
     assert re.search(
@@ -270,7 +276,7 @@ def test_a_source_that_trickles_is_left_for_the_next_which_goes_on_with_what_cam
     )
 
 
-def test_the_last_source_may_be_slow_but_not_dead(slow_server: Server, capsys):
+def test_the_last_source_may_be_slow_but_not_dead(slow_server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     assert sources.DEAD_RATE < SLOW_RATE
     with pytest.raises(UserError, match="1 tried"):
         fetch(slow_server.url)
@@ -278,7 +284,9 @@ def test_the_last_source_may_be_slow_but_not_dead(slow_server: Server, capsys):
     assert slow_server.content.startswith(DOWNLOAD.read_bytes())
 
 
-def test_a_url_with_a_slash_at_its_end_is_a_folder_whose_files_are_fetched_one_by_one(server: Server, capsys):
+def test_a_url_with_a_slash_at_its_end_is_a_folder_whose_files_are_fetched_one_by_one(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
     server.files = dict(FILES)
     folder = server.url.rpartition("/")[0] + "/"
     assert fetch(folder) == FILES
@@ -296,7 +304,9 @@ def test_a_url_with_a_slash_at_its_end_is_a_folder_whose_files_are_fetched_one_b
 # --- Bad sources -----------------------------------------------------------------------------------------------------
 
 
-def test_a_bad_source_names_itself_the_reason_and_the_next_one(server: Server, tmp_path: Path, capsys):
+def test_a_bad_source_names_itself_the_reason_and_the_next_one(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bad = {
         str(tmp_path / "missing"): f"there is no {tmp_path / 'missing'}",
         f"http://127.0.0.1:{_unused_port()}/a.tar.gz": "[Errno 111] Connection refused",
@@ -317,7 +327,9 @@ def test_a_bad_source_names_itself_the_reason_and_the_next_one(server: Server, t
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
-def test_a_truncated_archive_is_refused_and_not_kept(share: float, server: Server, capsys):
+def test_a_truncated_archive_is_refused_and_not_kept(
+    share: float, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
     server.content = server.content[: int(share * len(server.content))] or b"\n"
     with pytest.raises(UserError):
         fetch(server.url)
@@ -325,7 +337,7 @@ def test_a_truncated_archive_is_refused_and_not_kept(share: float, server: Serve
     assert not DOWNLOAD.exists()
 
 
-def test_a_flipped_bit_is_refused_with_the_name_of_its_file(tmp_path: Path):
+def test_a_flipped_bit_is_refused_with_the_name_of_its_file(tmp_path: Path) -> None:
     flipped = bytearray(FILES["data_batch_3"])
     flipped[len(flipped) // 2] ^= 1
     archive = _tar(tmp_path / "a.tar", FILES | {"data_batch_3": bytes(flipped)}, mode="")
@@ -353,8 +365,8 @@ def _member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfi
     ids=["parent", "absolute", "dots inside", "symbolic link", "hard link", "device", "pipe"],
 )
 def test_an_archive_with_an_unsafe_member_is_refused_by_the_members_name(
-    member: tarfile.TarInfo, server: Server, tmp_path: Path, capsys
-):
+    member: tarfile.TarInfo, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     server.content = _tar(tmp_path / "a.tar.gz", first=member).read_bytes()
     before = {*tmp_path.rglob("*"), *(tmp_path / folder for folder in DOWNLOAD.parents)}
     with pytest.raises(UserError):
@@ -365,16 +377,16 @@ def test_an_archive_with_an_unsafe_member_is_refused_by_the_members_name(
 
 @pytest.mark.parametrize("make", [_tar, _zip, _unpacked])
 def test_a_file_that_unpacks_to_more_than_any_published_one_is_not_read_whole(
-    make: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+    make: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sources, "MAX_BYTES", 10_000)
     with pytest.raises(SourceError, match=r"^refused: it has more than 0 MB$"):
         read_files(make(tmp_path / "source"), CHECKSUMS)
 
 
 def test_a_server_that_sends_without_end_is_left(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
-):
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sources, "MAX_BYTES", 1_000)
     with pytest.raises(UserError):
         fetch(server.url)
@@ -382,14 +394,14 @@ def test_a_server_that_sends_without_end_is_left(
     assert not DOWNLOAD.exists()
 
 
-def test_a_zip_with_a_path_escaping_member_is_refused(tmp_path: Path):
+def test_a_zip_with_a_path_escaping_member_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"its member \.\./escaped lies outside"):
         read_files(_zip(tmp_path / "a.zip", first="../escaped"), CHECKSUMS)
 
 
 def test_a_skipped_member_that_unpacks_to_too_much_is_refused(
-    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, capsys
-):
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sources, "MAX_BYTES", 1_000_000)
     bomb = tmp_path / "bomb.tar.gz"
     _tar(bomb, {"readme.html": bytes(2_000_000)} | FILES)
@@ -398,14 +410,16 @@ def test_a_skipped_member_that_unpacks_to_too_much_is_refused(
     assert f"{bomb}: refused: it has more than 1 MB; trying" in capsys.readouterr().err
 
 
-def test_a_folder_with_a_pipe_among_its_files_is_refused(tmp_path: Path):
+def test_a_folder_with_a_pipe_among_its_files_is_refused(tmp_path: Path) -> None:
     folder = _folder(tmp_path, {name: FILES[name] for name in NAMES})
     os.mkfifo(folder / "batches.meta")
     with pytest.raises(SourceError, match=r"its batches\.meta is no file"):
         read_files(folder, CHECKSUMS)
 
 
-def test_user_and_password_reach_the_server_and_nothing_else(server: Server, monkeypatch: pytest.MonkeyPatch, capsys):
+def test_user_and_password_reach_the_server_and_nothing_else(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     secret = server.url.replace("//", "//user:p%40ss@")
     monkeypatch.setenv("CIFAR10_SOURCE", f"{secret}.missing?token=abcdef")
     fetch(secret)
@@ -429,15 +443,17 @@ def run(params: Params) -> Callable[..., None]:
     return run
 
 
-def test_the_stage_writes_digits_without_any_source(run: Callable, project: Path, capsys):
+def test_the_stage_writes_digits_without_any_source(
+    run: Callable[..., None], project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run("digits")
     assert load_dataset(project / "data" / "digits").name == "digits"
     assert capsys.readouterr().out == "data/digits: 1,438 training and 359 test images of 32 px in 10 classes\n"
 
 
 def test_the_environment_names_the_first_source_and_failure_says_what_to_do_offline(
-    run: Callable, project: Path, monkeypatch, capsys
-):
+    run: Callable[..., None], project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     _folder(project)
     monkeypatch.setenv("CIFAR10_SOURCE", str(project))
     with pytest.raises(UserError, match=r"2 tried.*offline.*`CIFAR10_SOURCE=/path/to/copy dvc repro`"):
@@ -450,6 +466,6 @@ def test_the_environment_names_the_first_source_and_failure_says_what_to_do_offl
     assert not (project / "data").exists()
 
 
-def test_without_any_source_the_message_is_the_same(run: Callable):
+def test_without_any_source_the_message_is_the_same(run: Callable[..., None]) -> None:
     with pytest.raises(UserError, match=r"0 tried.*CIFAR10_SOURCE="):
         run("cifar10")

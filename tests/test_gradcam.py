@@ -162,8 +162,8 @@ def test_the_map_changes_when_the_weights_are_randomised(patch_net: Network, par
 
 def test_the_maps_of_two_classes_differ(patch_net: Network, params: Params) -> None:
     images, labels, _ = patched_images(8, seed=4000)
-    maps = [activation_maps(patch_net, images, classes, params.gradcam) for classes in (labels, 1 - labels)]
-    assert not np.allclose(*maps, atol=0.1)
+    one, other = (activation_maps(patch_net, images, classes, params.gradcam) for classes in (labels, 1 - labels))
+    assert not np.allclose(one, other, atol=0.1)
 
 
 def test_an_overlay_is_grey_without_evidence_and_warm_with_it() -> None:

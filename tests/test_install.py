@@ -52,7 +52,8 @@ def indexes(tmp_path: Path) -> Iterator[str]:
     """The address of two package indexes: `pypi` as everybody has it, and PyTorch's own with the build for CPUs."""
     wheel(tmp_path / "pypi", "filelock", "4.2.11", [])
     for requirement in CUDA:
-        wheel(tmp_path / "pypi", *requirement.split("=="), [])
+        name, version = requirement.split("==")
+        wheel(tmp_path / "pypi", name, version, [])
     for build, index, requires in (("", "pypi", [*CUDA, "filelock"]), ("+cpu", "cpu", ["filelock"])):
         wheel(tmp_path / index, "torch", f"2.14.1{build}", requires, num_bytes=12_000_000)
         wheel(tmp_path / index, "torchvision", f"0.29.1{build}", ["torch==2.14.1"])

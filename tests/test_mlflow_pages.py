@@ -29,18 +29,20 @@ def test_the_page_opens_at_the_newest_runs_with_columns_that_these_have(project:
     assert page.startswith(f"#/experiments/{store.experiment_id}/runs?")
     view = json.loads(store.experiment.tags[SHARED_VIEW])
     assert tuple(view["selectedColumns"]) == COLUMNS
+    assert publication.run_id
     data = store.client.get_run(publication.run_id).data
     for column in COLUMNS:
-        kind, name = re.fullmatch(r"(metrics|params)\.`(.+)`", column).groups()
+        ((kind, name),) = re.findall(r"^(metrics|params)\.`(.+)`$", column)
         assert name in getattr(data, kind)
 
 
 def test_a_training_has_the_machines_load_which_neither_splits_nor_changes_its_run(
-    project: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch, capsys
+    project: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(live, "SYSTEM_SECONDS", 0.01)
     store = open_store(tiny_params.runtime.experiment)
     with suppress(KeyboardInterrupt), follow() as first:
+        assert first.target
         _wait_for_load(store.client, first.target[1])
         raise KeyboardInterrupt
     with follow() as second:  # it was interrupted before its first epoch ended, and starts again
@@ -49,6 +51,8 @@ def test_a_training_has_the_machines_load_which_neither_splits_nor_changes_its_r
     publish(read_project(), ALL)
     publish(read_project())
     (run,) = store.client.search_runs([store.experiment_id])
+    assert first.target
+    assert second.target
     assert run.info.run_id == first.target[1].info.run_id == second.target[1].info.run_id
     assert {LOAD, "system/system_memory_usage_megabytes", "evaluate/accuracy"} <= run.data.metrics.keys()
     assert "monitor" not in capsys.readouterr().err

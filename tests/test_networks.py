@@ -1,6 +1,6 @@
 """The networks: the assignment's, and what all have in common."""
 
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -50,7 +50,7 @@ def test_the_named_layers_give_the_assignments_shapes() -> None:
 
 
 def test_a_residual_layer_adds_its_branch_to_its_input() -> None:
-    layer = network().layer1.eval()
+    layer: Any = network().eval().layer1
     x = torch.rand(2, 4, 32, 32)
     entry = layer.entry(x)
     assert torch.equal(layer(x), entry + layer.residual(entry))

@@ -12,7 +12,8 @@ TOUR = PROJECT / "notebooks" / "tour.ipynb"
 
 @pytest.fixture(scope="module")
 def tour() -> nbformat.NotebookNode:
-    return nbformat.read(TOUR, as_version=4)
+    notebook: nbformat.NotebookNode = nbformat.read(TOUR, as_version=4)  # type: ignore[no-untyped-call]
+    return notebook
 
 
 def test_it_is_short_and_without_outputs(tour: nbformat.NotebookNode) -> None:

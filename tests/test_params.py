@@ -197,7 +197,7 @@ def test_numbers_are_read_as_in_yaml_1_2(tmp_path: Path, spelling: str) -> None:
 
 def test_settings_cannot_be_changed_in_the_code(params: Params) -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        params.train.epochs = 12
+        params.train.epochs = 12  # type: ignore[misc]
 
 
 def check(folder: Path) -> subprocess.CompletedProcess[str]:

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 
 from cifar_resnet.training import one_cycle
@@ -15,10 +17,10 @@ def test_the_assignments_cycle_follows_this_table(epoch: float, lr: float) -> No
 
 @pytest.mark.parametrize("peak_epoch", [0.25, 1.25, 2, 3.9])
 def test_the_peak_is_at_peak_epoch_and_nowhere_else(peak_epoch: float) -> None:
-    cycle = {"epochs": 4, "peak_epoch": peak_epoch, "lr_min": 0.01, "lr_max": 0.5}
-    assert one_cycle(peak_epoch, **cycle) == pytest.approx(0.5, rel=1e-15)
-    assert one_cycle(peak_epoch - 0.01, **cycle) < 0.5
-    assert one_cycle(peak_epoch + 0.01, **cycle) < 0.5
+    cycle = partial(one_cycle, epochs=4, peak_epoch=peak_epoch, lr_min=0.01, lr_max=0.5)
+    assert cycle(peak_epoch) == pytest.approx(0.5, rel=1e-15)
+    assert cycle(peak_epoch - 0.01) < 0.5
+    assert cycle(peak_epoch + 0.01) < 0.5
 
 
 def test_the_rate_rises_then_falls_and_is_never_below_lr_min() -> None:

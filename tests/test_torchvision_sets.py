@@ -102,7 +102,7 @@ def make(params: Params, tmp_path: Path) -> Callable[..., Dataset]:
 
     def make(name: str, **changed: bytes) -> Dataset:
         with tarfile.open(tmp_path / "source.tar.gz", "w:gz") as archive:
-            for file, content in (FILES[name] | changed).items():
+            for file, content in {**FILES[name], **changed}.items():
                 member = tarfile.TarInfo(f"folder/{file}")
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
@@ -146,7 +146,9 @@ class Malicious:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_damaged_file_is_named_and_never_decoded(name: str, make: Callable[..., Dataset], capsys) -> None:
+def test_a_damaged_file_is_named_and_never_decoded(
+    name: str, make: Callable[..., Dataset], capsys: pytest.CaptureFixture[str]
+) -> None:
     file = max(FILES[name])
     with pytest.raises(UserError, match=f"no source gave {name}"):
         make(name, **{file: pickle.dumps(Malicious())})

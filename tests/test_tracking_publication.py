@@ -246,6 +246,7 @@ def test_a_champion_that_the_test_set_chose_says_so_and_whether_its_lead_is_more
     assert "its lead is more than chance (McNemar's exact test: p < 0.0001)" in beyond
     version = client().get_model_version_by_alias(tiny_params.runtime.registered_model, "champion")
     assert f"({version.tags['chosen']})" in beyond
+    assert version.run_id
     client().delete_run(version.run_id)
     shutil.rmtree("mlruns/artifacts")
     assert "is unknown: the two runs have no predictions" in publish_rival(project, tiny_params, 3, 0.99)

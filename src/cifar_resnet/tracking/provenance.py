@@ -7,7 +7,7 @@ import socket
 from importlib.metadata import version
 from uuid import uuid4
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from cifar_resnet.errors import UserError
 from cifar_resnet.git import git
