@@ -28,7 +28,7 @@ INSTALL = $(PYTHON) -m pip install --progress-bar off $(1) | awk ' \
 	/Downloading .*\([0-9][0-9]+(\.[0-9]+)? MB\)$$/ { sub(".*/", ""); sub("Downloading ", ""); print "  " $$0; fflush() } \
 	/^Installing collected/ { print "  installing " NF - 3 " packages"; fflush() }'
 
-.PHONY: help demo repro check doctor test test-fast hooks compare predict ui app bench soak
+.PHONY: help demo repro check doctor test test-fast coverage hooks compare predict ui app bench soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -58,6 +58,10 @@ test: $(TOOLS) $(APP) ## lint, types and tests
 
 test-fast: $(TOOLS) ## those tests that start no process, server or browser: a minute
 	$(PYTHON) -m pytest -m "not slow"
+
+coverage: $(TOOLS) $(APP) ## all tests, and the share of branches that they run: more than twice as long
+	$(PYTHON) -m pytest --cov --cov-report=
+	@echo "Branch coverage: $$($(PYTHON) -m coverage report --format=total) %"
 
 hooks: $(TOOLS) ## check each commit before it is made
 	$(PYTHON) -m pre_commit install
