@@ -127,6 +127,7 @@ def write_dvc_project(folder: Path) -> None:
 PUBLISH = f"""
 import sys
 sys.path.insert(0, {str(PROJECT / "src")!r})
+from cifar_resnet.project import read_project
 from cifar_resnet.tracking.publication import publish_stage
 publish_stage(sys.argv[1], read_project())
 """
