@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from cifar_resnet.errors import UserError
 from cifar_resnet.files import replacing, write_json
@@ -80,7 +81,7 @@ def _remove(stage: str) -> None:
     for file in Path(Repo().stage_cache.cache_dir).glob("*/*/*"):
         try:
             cached = YAML(typ="safe", pure=True).load(file)
-        except ValueError:
+        except (ValueError, YAMLError):  # a damaged file, which DVC passes over, too
             continue
         if isinstance(cached, dict) and all(cached.get(kind) == false.get(kind) for kind in ("cmd", "params", "deps")):
             file.unlink()
