@@ -13,12 +13,11 @@ from pathlib import Path
 from cifar_resnet import layout
 from cifar_resnet.compare import (
     Comparison,
-    GroupComparison,
-    SeedGroup,
     changed_settings,
-    group_table,
     require_same_images,
     run_table,
+    seed_table,
+    seed_verdict,
 )
 from cifar_resnet.compare_sources import describe_code, read_group, read_run
 from cifar_resnet.errors import UserError
@@ -33,16 +32,29 @@ def run(options: Namespace, params: Params) -> None:
     Raises:
         UserError: a run is not at hand, or they cannot be compared.
     """
-    comparisons = read_comparisons(options.runs, params)
-    table = run_table(comparisons) if isinstance(comparisons[0], Comparison) else group_table(comparisons)
-    verdicts = [" ".join(comparison.verdict()) for comparison in comparisons]
-    if options.markdown:
-        print("\n\n".join([as_markdown(table), *verdicts]))
+    words, in_columns = options.runs, as_markdown if options.markdown else as_text
+    if len(words) < 2 or len(set(words)) < len(words):
+        raise UserError(f"{' '.join(words)}: give two or more different runs, such as `HEAD workspace`")
+    if groups := {word: runs for word in words if (runs := read_group(word, params))}:
+        if single := next((word for word in words if word not in groups), None):
+            raise UserError(f"{next(iter(groups))} is a group of seeds, {single} is not: compare groups with groups")
+        require_same_images([run for runs in groups.values() for run in runs.values()])
+        verdicts = [" ".join(seed_verdict(words[0], word, groups)) for word in words[1:]]
+        print("\n\n".join([in_columns(seed_table(groups)), *verdicts]))
         return
-    print("\n\n".join([as_text(table), *verdicts]))
-    for comparison in comparisons:
-        if isinstance(comparison, Comparison):
+    comparisons = read_comparisons(words, params)
+    verdicts = [" ".join(comparison.verdict()) for comparison in comparisons]
+    print("\n\n".join([in_columns(run_table(comparisons)), *verdicts]))
+    if not options.markdown:
+        for comparison in comparisons:
             print("\n".join(["", *details(comparison), f"  page: {write_page(comparison, params)}"]))
+
+
+def read_comparisons(words: Sequence[str], params: Params) -> list[Comparison]:
+    """Each of the runs that `words` mean, against the first."""
+    first, *others = runs = [read_run(word, params) for word in words]
+    require_same_images(runs)
+    return [Comparison(first, other, len(others)) for other in others]
 
 
 def write_page(comparison: Comparison, params: Params) -> Path:
@@ -58,30 +70,14 @@ def write_page(comparison: Comparison, params: Params) -> Path:
 def details(comparison: Comparison) -> Iterator[str]:
     """What is behind a verdict: classes, confusions, settings and code, a line each."""
     yield f"{comparison.first.name} -> {comparison.other.name}"
-    for change in comparison.class_changes():
-        clear = ", more than chance" if change.is_clear else ""
-        yield f"  class {change.name}: {change.first_right} -> {change.other_right} of {change.total} right{clear}"
-    for pair in comparison.pair_changes():
-        yield f"  {pair.true} taken for {pair.predicted}: {pair.before} -> {pair.after}"
+    for name, counts, interval in comparison.class_changes():
+        clear = ", more than chance" if interval.leaves_0_out else ""
+        yield f"  class {name}: {counts.first_right} -> {counts.second_right} of {counts.total} right{clear}"
+    for true, predicted, before, after in comparison.pair_changes():
+        yield f"  {true} taken for {predicted}: {before} -> {after}"
     for name, values in changed_settings([comparison.first, comparison.other]).items():
         yield f"  {name}: {' -> '.join(values)}"
     yield f"  {describe_code(comparison.first, comparison.other)}"
-
-
-def read_comparisons(words: Sequence[str], params: Params) -> list[Comparison] | list[GroupComparison]:
-    """Each of the runs or groups that `words` mean, against the first."""
-    if len(words) < 2 or len(set(words)) < len(words):
-        raise UserError(f"{' '.join(words)}: give two or more different runs, such as `HEAD workspace`")
-    groups = {word: SeedGroup(word, found) for word in words if (found := read_group(word, params))}
-    if groups and len(groups) < len(words):
-        single = next(word for word in words if word not in groups)
-        raise UserError(f"{next(iter(groups))} is a group of seeds, {single} is not: compare groups with groups")
-    runs = [run for group in groups.values() for run in group.runs.values()] or [read_run(w, params) for w in words]
-    require_same_images(runs)
-    if groups:
-        first, *others = groups.values()
-        return [GroupComparison(first, other, len(others)) for other in others]
-    return [Comparison(runs[0], other, len(words) - 1) for other in runs[1:]]
 
 
 def as_text(rows: Sequence[Sequence[str]]) -> str:

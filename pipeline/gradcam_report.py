@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from typing import Any
 
 from cifar_resnet import layout
 from cifar_resnet.compute import prepare_compute
@@ -57,12 +56,20 @@ def run(
         f"Mistakes, the most confident first, and what spoke for each class: {gradcam.method} on {gradcam.layer}",
         layout.GRADCAM_PLOT,
     )
+    used = json.loads(layout.TRAIN_METRICS.read_text(encoding="utf-8"))
+    rates = {name: f"{used[name]:.4g}" for name in ("lr_min", "lr_max")}  # in place of `find`
     report = Report(
         dataset=dataset.name,
         evaluation=evaluation,
         metrics=json.loads(layout.TEST_METRICS.read_text(encoding="utf-8")),
         history=read_history(layout.HISTORY),
-        settings=shown_settings(data, augment, model, train, gradcam),
+        settings={
+            "data": data.model_dump(include={"dataset", "split_seed", "validation_images"}),
+            "augment": augment.model_dump(),
+            "model": model.model_dump(),
+            "train": train.model_dump() | rates,
+            "gradcam": gradcam.model_dump(),
+        },
         calibration_bins=evaluate.calibration_bins,
         map_size_px=map_size_px(net, gradcam.layer, dataset.image_px),
         model_md5=hashlib.md5(layout.MODEL.read_bytes(), usedforsecurity=False).hexdigest(),
@@ -74,21 +81,6 @@ def run(
     num_train_images = len(dataset.train_labels) - data.validation_images
     write_text(layout.MODEL_CARD, render_model_card(report, num_train_images))
     print(f"{len(shown)} of {len(evaluation.misclassified)} mistakes explained in {layout.GRADCAM_PAGE}")
-
-
-def shown_settings(
-    data: DataParams, augment: AugmentParams, model: ModelParams, train: TrainParams, gradcam: GradCAMParams
-) -> dict[str, dict[str, Any]]:
-    """The settings that shaped the result, with the learning rates that were used in place of `find`."""
-    used = json.loads(layout.TRAIN_METRICS.read_text(encoding="utf-8"))
-    rates = {name: f"{used[name]:.4g}" for name in ("lr_min", "lr_max")}
-    return {
-        "data": data.model_dump(include={"dataset", "split_seed", "validation_images"}),
-        "augment": augment.model_dump(),
-        "model": model.model_dump(),
-        "train": train.model_dump() | rates,
-        "gradcam": gradcam.model_dump(),
-    }
 
 
 if __name__ == "__main__":

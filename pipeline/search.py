@@ -11,7 +11,6 @@ from argparse import ArgumentParser
 from collections.abc import Mapping
 from typing import Any
 
-from cifar_resnet.compare import percentage
 from cifar_resnet.compare_sources import read_run
 from cifar_resnet.errors import UserError
 from cifar_resnet.project import Project, canonical
@@ -42,7 +41,7 @@ def run_search(project: Project, count: int, ranges: Mapping[str, str], name: st
             raise UserError(f"{run.name} has other settings than Optuna proposes now: give another --name")
         accuracy = run.history[-1].held_out_accuracy
         study.tell(trial, accuracy)
-        rows.append([run.name, *map(str, trial.params.values()), percentage(accuracy)])
+        rows.append([run.name, *map(str, trial.params.values()), f"{accuracy:.2%}"])
     best = rows[study.best_trial.number]
     print(f"\n{as_text([['trial', *space, 'validation accuracy'], *rows])}\n")
     print(f"{best[0]} is the best. Its validation accuracy is optimistic, being chosen; the test set had no part.")
@@ -73,10 +72,9 @@ def read_space(project: Project, ranges: Mapping[str, str]) -> dict[str, Any]:
                 space[setting] = CategoricalDistribution(text.split(","))
                 continue
             low, high = ends
-            if low.isdecimal() and high.isdecimal():
-                space[setting] = IntDistribution(int(low), int(high), log=is_log)
-            else:
-                space[setting] = FloatDistribution(float(low), float(high), log=is_log)
+            is_whole = low.isdecimal() and high.isdecimal()
+            number, distribution = (int, IntDistribution) if is_whole else (float, FloatDistribution)
+            space[setting] = distribution(number(low), number(high), log=is_log)
         except ValueError as error:
             raise UserError(f"{setting}={text}: {error}; allowed: LOW..HIGH, log:LOW..HIGH, or A,B,C") from None
     return space

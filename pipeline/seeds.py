@@ -11,14 +11,12 @@ from argparse import ArgumentParser
 from collections.abc import Mapping
 from typing import Any
 
-from cifar_resnet.compare import SeedGroup, percentage
+from cifar_resnet.compare import SEED, describe_seeds, seed_sample, seed_table
 from cifar_resnet.compare_sources import experiment_names, read_group
 from cifar_resnet.errors import UserError
 from cifar_resnet.project import Inputs, Project, training_key
 from pipeline.compare import as_text
 from pipeline.stage import main
-
-SEED = "train.seed"
 
 
 def run_seeds(project: Project, count: int, name: str | None) -> None:
@@ -31,12 +29,15 @@ def run_seeds(project: Project, count: int, name: str | None) -> None:
     for seed in range(count):
         run_once(group, f"seed{seed}", {SEED: seed})
     runs = {seed: run for seed, run in read_group(group, project.params).items() if seed < count}
-    result = SeedGroup(group, runs)
-    rows = [[str(seed), percentage(run.evaluation.accuracy)] for seed, run in runs.items()]
-    print(f"\n{as_text([['seed', 'accuracy'], *rows])}\n\n{result.describe()}.")
+    print(f"\n{as_text(seed_table({group: runs}))}\n\n{describe_seeds(group, runs)}")
+    sample = seed_sample(runs)
+    figures = {"seeds/count": float(count), "seeds/mean": sample.mean}
+    if count > 1:  # of one seed, there is no deviation
+        figures |= {"seeds/standard_deviation": sample.standard_deviation}
+        figures |= {"seeds/interval_low": sample.interval.low, "seeds/interval_high": sample.interval.high}
     from cifar_resnet.tracking.groups import publish_group  # 2 s
 
-    print(publish_group(project.params, group, figures(result)))
+    print(publish_group(project.params, group, figures))
 
 
 def run_once(group: str, member: str, settings: Mapping[str, Any]) -> str:
@@ -61,16 +62,6 @@ def group_name(project: Project, varied: Mapping[str, str]) -> str:
     """A name that is another one for other settings or code, or for other values of the `varied` settings."""
     key = training_key(Inputs({**project.tracked, **varied}, project.inputs("train").files))
     return f"{project.params.data.dataset}-{project.params.train.epochs}ep-{key[:6]}"
-
-
-def figures(group: SeedGroup) -> Mapping[str, float]:
-    """What MLflow shows of a group: of one seed, there is no deviation."""
-    sample = group.accuracy
-    shown = {"seeds/count": float(len(group.runs)), "seeds/mean": sample.mean}
-    if len(group.runs) > 1:
-        shown |= {"seeds/standard_deviation": sample.standard_deviation}
-        shown |= {"seeds/interval_low": sample.interval.low, "seeds/interval_high": sample.interval.high}
-    return shown
 
 
 if __name__ == "__main__":

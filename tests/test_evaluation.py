@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cifar_resnet.compute import Compute, prepare_compute
-from cifar_resnet.evaluation import Evaluation, calibration_bins
+from cifar_resnet.evaluation import Evaluation
 from cifar_resnet.inference import predict_logits, softmax
 from cifar_resnet.networks import make_network
 from cifar_resnet.networks.base import Network
@@ -85,7 +85,8 @@ def test_a_true_class_of_probability_zero_leaves_the_loss_finite() -> None:
 
 
 def test_a_bin_of_confidences_holds_its_upper_edge() -> None:
-    bins = calibration_bins(np.array([0.25, 0.26, 0.5, 1.0]), np.array([True, False, True, True]), num_bins=4)
+    probabilities = np.array([[0.25, 0], [0.26, 0], [0.5, 0], [1, 0]])
+    bins = Evaluation(("a", "b"), np.array([0, 1, 0, 0]), probabilities).calibration(num_bins=4)
     assert bins.counts.tolist() == [1, 2, 1]
     assert bins.confidence.tolist() == pytest.approx([0.25, 0.38, 1.0])
     assert bins.accuracy.tolist() == [1.0, 0.5, 1.0]

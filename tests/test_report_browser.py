@@ -27,8 +27,7 @@ from cifar_resnet.data import load_dataset
 from cifar_resnet.evaluation import Evaluation, read_predictions
 from cifar_resnet.params import load_params
 from cifar_resnet.plots.evaluation import matrix_shares
-from cifar_resnet.plots.palette import PALETTE
-from cifar_resnet.plots.style import short
+from cifar_resnet.plots.style import PALETTE, short
 from pipeline import gradcam_report
 
 CHROMIUM = shutil.which("chromium")
@@ -98,6 +97,17 @@ def pixels(tile: Locator, side: int = 96) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(tile.page.screenshot(clip=clip))).convert("RGB"))
 
 
+def assert_shows(tile: Locator, image: np.ndarray, side: int = 96) -> None:
+    """Make sure that a tile shows an image (H, W, 3) enlarged to `side` without blur."""
+    times, inner = side // len(image), (slice(4, -4), slice(4, -4))  # the corners are round
+    exact = image.repeat(times, axis=0).repeat(times, axis=1)[inner]
+    for _ in range(50):  # on a busy machine the page may still be moving when it is first looked at
+        if np.array_equal(seen := pixels(tile, side)[inner], exact):
+            break
+        tile.page.wait_for_timeout(100)
+    np.testing.assert_array_equal(seen, exact)
+
+
 def most_confused(evaluation: Evaluation) -> tuple[int, int]:
     mistakes = evaluation.confusion - np.diag(evaluation.confusion.diagonal())
     true, predicted = np.unravel_index(mistakes.argmax(), mistakes.shape)
@@ -123,15 +133,7 @@ def test_every_mistake_is_there_and_every_picture_is_painted(report: Page, proje
 
 def test_images_are_enlarged_without_blur(report: Page, project: SimpleNamespace) -> None:
     for index in (shown(report)[0], shown(report)[40], shown(report)[-1]):
-        tile = report.locator(f".mistake[data-index='{index}'] .tile").first
-        exact = project.images[index].repeat(3, axis=0).repeat(3, axis=1)
-        inner = (slice(4, -4), slice(4, -4))  # the corners are round
-        for _ in range(20):  # on a busy machine the page may still be moving when it is first looked at
-            seen = pixels(tile)
-            if np.array_equal(seen[inner], exact[inner]):
-                break
-            report.wait_for_timeout(100)
-        np.testing.assert_array_equal(seen[inner], exact[inner])
+        assert_shows(report.locator(f".mistake[data-index='{index}'] .tile").first, project.images[index])
 
 
 def test_overlays_show_heat_on_grey(report: Page) -> None:
@@ -381,8 +383,7 @@ def test_images_of_any_size_stand_whole_in_their_tiles(page: Page, tmp_path: Pat
     page.goto(file.as_uri())
     side = {64: 128, 96: 96}[size_px]
     tile = page.locator(f".mistake[data-index='{report.evaluation.worst_of_each_cell(5)[3]}'] .tile").first
-    exact = report.images[3].repeat(side // 32, axis=0).repeat(side // 32, axis=1)
-    np.testing.assert_array_equal(pixels(tile, side)[4:-4, 4:-4], exact[4:-4, 4:-4])
+    assert_shows(tile, report.images[3], side)
 
 
 def test_every_picture_and_control_has_a_name(report: Page) -> None:

@@ -135,7 +135,7 @@ def test_mcnemar_p_is_uniform_but_for_its_steps_when_models_differ_by_chance() -
 
 
 def test_figures_over_seeds_are_those_computed_by_hand() -> None:
-    sample = SeedSample([93.5, 94.0, 93.9, 93.6, 94.5])
+    sample = SeedSample.of([93.5, 94.0, 93.9, 93.6, 94.5])
     assert sample.mean == pytest.approx(93.9)
     assert sample.standard_deviation == pytest.approx(math.sqrt((0.16 + 0.01 + 0 + 0.09 + 0.36) / 4))
     margin = 2.776445 * sample.standard_deviation / math.sqrt(5)  # t of 4 degrees of freedom, from tables
@@ -144,22 +144,22 @@ def test_figures_over_seeds_are_those_computed_by_hand() -> None:
 
 def test_p_of_differences_is_that_of_the_paired_t_test() -> None:
     one, other = np.array([93.5, 94.0, 93.9, 93.6]), np.array([93.9, 94.2, 93.8, 94.1])
-    assert SeedSample((other - one).tolist()).p_value == pytest.approx(ttest_rel(other, one).pvalue)
+    assert SeedSample.of((other - one).tolist()).p_value == pytest.approx(ttest_rel(other, one).pvalue)
 
 
 def test_one_seed_leaves_everything_possible() -> None:
-    sample = SeedSample([0.94])
+    sample = SeedSample.of([0.94])
     assert math.isnan(sample.standard_deviation)
     assert (sample.mean, sample.interval, sample.p_value) == (0.94, (-math.inf, math.inf), 1)
 
 
 def test_seeds_that_agree_entirely_divide_nothing_by_zero() -> None:
     with warnings.catch_warnings(action="error"):
-        assert (SeedSample([0.0, 0.0]).p_value, SeedSample([0.25, 0.25, 0.25]).p_value) == (1, 0)
+        assert (SeedSample.of([0.0, 0.0]).p_value, SeedSample.of([0.25, 0.25, 0.25]).p_value) == (1, 0)
 
 
 def test_t_intervals_hold_the_truth_in_95_of_100_cases_and_p_is_uniform() -> None:
     drawn = np.random.default_rng(3).normal(0, 0.15, size=(3000, 5))
-    samples = [SeedSample(values) for values in drawn.tolist()]
+    samples = [SeedSample.of(values) for values in drawn.tolist()]
     assert share_within([sample.interval for sample in samples], 0) == pytest.approx(0.95, abs=0.01)
     assert kstest([sample.p_value for sample in samples], "uniform").pvalue > 0.01

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_resnet.compare import Comparison, accuracy_cells, changed_settings, points, span
+from cifar_resnet.compare import Comparison, accuracy_cells, changed_settings, points
 from cifar_resnet.compare_sources import ComparedRun, code_address, describe_code, read_net, read_test_images
 from cifar_resnet.compute import prepare_compute
 from cifar_resnet.errors import UserError
 from cifar_resnet.evaluation import first_of_each
 from cifar_resnet.gradcam import activation_maps
-from cifar_resnet.pages import heat_sheet, image_sheet, make_environment
+from cifar_resnet.pages import heat_sheet, image_sheet, render_page
 from cifar_resnet.params import Params
 from cifar_resnet.plots.svg import NUM_BARS, reliability_charts, training_charts
+from cifar_resnet.statistics import judged
 
 
 def render_comparison(comparison: Comparison, params: Params) -> str:
@@ -27,19 +28,20 @@ def render_comparison(comparison: Comparison, params: Params) -> str:
     shown = {name: first_of_each(images, one.labels[images], number) for name, images in outcomes.items()}
     counts = Counter((name, *cells[image]) for name, images in outcomes.items() for image in images)
     changes = comparison.class_changes()
-    most_changed = sorted(changes, key=lambda each: -abs(each.change))[:NUM_BARS]
+    most_changed = sorted(changes, key=lambda each: -abs(each[1].difference))[:NUM_BARS]
 
     def facts(outcome: str, true: int, *predicted: int) -> dict[str, Any]:  # by which the gallery filters images
         return {"show": outcome, "true": one.classes[true], "predicted": [one.classes[each] for each in predicted]}
 
-    environment = make_environment()
-    environment.filters |= {"points": points, "span": lambda interval: span(interval, points)}
-    return environment.get_template("compare.html.j2").render(
+    return render_page(
+        "compare.html.j2",
         comparison=comparison,
         images=[(name, index, cells[index]) for name, indices in shown.items() for index in indices.tolist()],
         counts=[[facts(*kind), count] for kind, count in counts.items()],
         totals={name: len(images) for name, images in outcomes.items()},
         facts=facts,
+        judged=judged(comparison.p_value),
+        points=points,
         class_changes=[each for each in changes if each in most_changed],
         table=[(run.name, *accuracy_cells(run), run.evaluation.metrics(num_bins)) for run in runs],
         training=training_charts({run.name: run.history for run in runs}),

@@ -48,8 +48,16 @@ def read_run(word: str, params: Params) -> ComparedRun:
     Raises:
         UserError: there is none, or what it predicted is not at hand.
     """
-    with TemporaryDirectory() as folder:
-        return _read_from_dvc(word, Path(folder)) or _read_from_mlflow(word, params, Path(folder))
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        found = _from_dvc(word, folder) or _from_mlflow(word, params, folder)
+        used = json.loads((folder / layout.TRAIN_METRICS).read_text(encoding="utf-8"))
+        settings = {key: str(value) for key, value in found.pop("settings").items()}
+        for rate in ("lr_min", "lr_max"):
+            if settings.get(f"train.{rate}") == "find":
+                settings[f"train.{rate}"] = f"find: {used[rate]:.4g}"
+        evaluation, history = read_predictions(folder / layout.PREDICTIONS), read_history(folder / layout.HISTORY)
+        return ComparedRun(word, evaluation, history, settings, **found)
 
 
 def experiment_names() -> list[str]:
@@ -58,19 +66,15 @@ def experiment_names() -> list[str]:
     return [ref.rpartition("/")[2] for ref in refs.splitlines()]
 
 
-def find_group(name: str) -> dict[int, str]:
-    """The DVC experiments NAME-seed0, NAME-seed1 and so on that exist, by seed."""
-    named = [re.fullmatch(rf"{re.escape(name)}-seed(\d+)", experiment) for experiment in experiment_names()]
-    return {int(match[1]): match[0] for match in sorted(filter(None, named), key=lambda match: int(match[1]))}
-
-
 def read_group(name: str, params: Params) -> dict[int, ComparedRun]:
-    """The runs of a group of seeds, by seed; none if there is no such group.
+    """The runs of the DVC experiments NAME-seed0, NAME-seed1 and so on that exist, by seed.
 
     Raises:
         UserError: what one predicted is not at hand.
     """
-    return {seed: read_run(experiment, params) for seed, experiment in find_group(name).items()}
+    matches = (re.fullmatch(rf"{re.escape(name)}-seed(\d+)", experiment) for experiment in experiment_names())
+    members = {int(match[1]): match[0] for match in matches if match}
+    return {seed: read_run(members[seed], params) for seed in sorted(members)}
 
 
 def describe_code(first: ComparedRun, other: ComparedRun) -> str:
@@ -134,8 +138,8 @@ def _cached(md5: str | None, what: str) -> Path:
     return path
 
 
-def _read_from_dvc(word: str, folder: Path) -> ComparedRun | None:
-    """From the workspace or, by way of `folder`, from a commit; None if `word` means none."""
+def _from_dvc(word: str, folder: Path) -> dict[str, Any] | None:
+    """What the workspace or a commit records of a run, whose files go to `folder`; None if `word` means none."""
     from dvc.api import DVCFileSystem  # 1 s
     from dvc.exceptions import NotDvcRepoError
     from dvc.scm import RevError
@@ -157,46 +161,29 @@ def _read_from_dvc(word: str, folder: Path) -> ComparedRun | None:
         try:
             files.get_file(path.as_posix(), str(folder / path))
         except FileNotFoundError:
-            raise UserError(_missing(path, word)) from None
+            if here:
+                remedy = "is missing: get it with `dvc checkout` or `dvc pull`, or make it with `dvc repro`"
+            else:
+                remedy = (
+                    f"of {word} is not in DVC's cache: `dvc fetch --all-commits` gets it from a DVC remote, `dvc exp "
+                    f"pull` with the remote's name and {word} gets that of an experiment; where it was made, `dvc "
+                    "push` puts it there"
+                )
+            raise UserError(f"{path} {remedy}") from None
         if here and file_md5(folder / path) != outs[path.as_posix()]:
             raise UserError(f"{path} is not what {LOCK} records: run `dvc repro`, or `dvc checkout` to get it back")
     settings = {name: value for record in stages.values() for name, value in record.inputs.settings.items()}
-    return _assemble(
-        word,
-        folder,
-        settings,
-        commit=git("rev-parse", "HEAD") if here else str(files.repo.get_rev()),
-        edited=here,
-        data_md5=outs.get((layout.DATA / settings["data.dataset"]).as_posix()),
-        model_md5=outs[model],
-    )
+    return {
+        "settings": settings,
+        "commit": git("rev-parse", "HEAD") if here else str(files.repo.get_rev()),
+        "edited": here,
+        "data_md5": outs.get((layout.DATA / settings["data.dataset"]).as_posix()),
+        "model_md5": outs[model],
+    }
 
 
-def _missing(path: Path, word: str) -> str:
-    if word == WORKSPACE:
-        return f"{path} is missing: get it with `dvc checkout` or `dvc pull`, or make it with `dvc repro`"
-    return (
-        f"{path} of {word} is not in DVC's cache: `dvc fetch --all-commits` gets it from a DVC remote, `dvc exp pull` "
-        f"with the remote's name and {word} gets that of an experiment; where it was made, `dvc push` puts it there"
-    )
-
-
-def _read_from_mlflow(word: str, params: Params, folder: Path) -> ComparedRun:
+def _from_mlflow(word: str, params: Params, folder: Path) -> dict[str, Any]:
     from cifar_resnet.tracking.artifacts import download_run  # 2 s
 
-    run = download_run(params, word, {path.relative_to(layout.REPORTS).as_posix(): folder / path for path in FILES})
-    return _assemble(word, folder, run.settings, run.commit, run.edited, run.data_md5, run.model_md5)
-
-
-def _assemble(
-    name: str, folder: Path, settings: Mapping[str, Any], commit: str | None, edited: bool, data_md5: str | None,
-    model_md5: str | None,
-) -> ComparedRun:  # fmt: skip
-    evaluation = read_predictions(folder / layout.PREDICTIONS)
-    used = json.loads((folder / layout.TRAIN_METRICS).read_text(encoding="utf-8"))
-    shown = {key: str(value) for key, value in settings.items()}
-    for rate in ("lr_min", "lr_max"):
-        if shown.get(f"train.{rate}") == "find":
-            shown[f"train.{rate}"] = f"find: {used[rate]:.4g}"
-    history = read_history(folder / layout.HISTORY)
-    return ComparedRun(name, evaluation, history, shown, commit, edited, data_md5, model_md5)
+    artifacts = {path.relative_to(layout.REPORTS).as_posix(): folder / path for path in FILES}
+    return {**vars(download_run(params, word, artifacts))}

@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,39 +18,44 @@ class Evaluation:
     labels: NDArray[np.int64]  # (N,)
     probabilities: NDArray[np.float64]  # (N, classes)
 
-    @property
+    @cached_property
     def predicted(self) -> NDArray[np.int64]:
         return np.asarray(self.probabilities.argmax(axis=1))
 
-    @property
+    @cached_property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether each prediction is the true class (N,)."""
+        return np.asarray(self.predicted == self.labels)
+
+    @cached_property
     def confidence(self) -> NDArray[np.float64]:
         """Probability of the predicted class (N,)."""
         return np.asarray(self.probabilities.max(axis=1))
 
-    @property
+    @cached_property
     def true_probability(self) -> NDArray[np.float64]:
         """Probability of the true class (N,)."""
         return self.probabilities[np.arange(len(self.labels)), self.labels]
 
-    @property
+    @cached_property
     def confusion(self) -> NDArray[np.int64]:
         """Counts (classes, classes): rows true, columns predicted."""
         return np.asarray(confusion_matrix(self.labels, self.predicted, labels=range(len(self.classes))))
 
-    @property
+    @cached_property
     def mistakes(self) -> NDArray[np.int64]:
         """The counts off the diagonal of the confusion matrix (classes, classes); the diagonal is 0."""
         return self.confusion * (1 - np.eye(len(self.classes), dtype=np.int64))
 
-    @property
+    @cached_property
     def class_accuracy(self) -> NDArray[np.float64]:
         """Share of each class that is right (classes,); 0 for a class without images."""
         return np.asarray(self.confusion.diagonal() / np.maximum(self.confusion.sum(axis=1), 1))
 
-    @property
+    @cached_property
     def misclassified(self) -> NDArray[np.int64]:
         """Indices of the wrong predictions, the most confident first."""
-        wrong = np.flatnonzero(self.predicted != self.labels)
+        wrong = np.flatnonzero(~self.right)
         return wrong[np.argsort(-self.confidence[wrong], kind="stable")]
 
     def worst_of_each_cell(self, num_images: int) -> NDArray[np.int64]:
@@ -62,7 +68,18 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        return float((self.predicted == self.labels).mean())
+        return float(self.right.mean())
+
+    def calibration(self, num_bins: int) -> "Calibration":
+        """Predictions by confidence; a bin holds its upper edge, as in Guo et al. 2017, arXiv:1706.04599."""
+        numbers = np.clip(np.ceil(self.confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
+        counts = np.bincount(numbers, minlength=num_bins)
+        filled = counts > 0
+        confidence, accuracy = (
+            np.bincount(numbers, weights=x, minlength=num_bins)[filled] / counts[filled]
+            for x in (self.confidence, self.right)
+        )
+        return Calibration(counts[filled], confidence, accuracy)
 
     def metrics(self, calibration_bins: int) -> dict[str, float | dict[str, float]]:
         """Figures as fractions of 1; `loss` is the mean cross-entropy. With two classes both are the top two."""
@@ -74,11 +91,23 @@ class Evaluation:
             "loss": float(-np.log(np.maximum(self.true_probability, np.finfo(np.float64).tiny)).mean()),
             **top2,
             "macro_f1": float(f1_score(self.labels, self.predicted, labels=classes, average="macro", zero_division=0)),
-            "expected_calibration_error": expected_calibration_error(
-                self.confidence, self.predicted == self.labels, calibration_bins
-            ),
+            "expected_calibration_error": self.calibration(calibration_bins).error,
             "per_class_accuracy": dict(zip(self.classes, self.class_accuracy.tolist(), strict=True)),
         }
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Predictions grouped by confidence, in bins of equal width that hold at least one."""
+
+    counts: NDArray[np.int64]
+    confidence: NDArray[np.float64]  # mean in each bin
+    accuracy: NDArray[np.float64]  # mean in each bin
+
+    @property
+    def error(self) -> float:
+        """Mean gap between confidence and accuracy over bins, weighted by size."""
+        return float((self.counts * np.abs(self.confidence - self.accuracy)).sum() / self.counts.sum())
 
 
 def first_of_each(images: NDArray[np.int64], groups: NDArray[np.int64], number: int) -> NDArray[np.int64]:
@@ -90,30 +119,10 @@ def first_of_each(images: NDArray[np.int64], groups: NDArray[np.int64], number: 
     return images[np.sort(np.argsort(rank, kind="stable")[:number])]
 
 
-@dataclass(frozen=True)
-class CalibrationBins:
-    """Predictions grouped by confidence, in bins of equal width that hold at least one."""
-
-    counts: NDArray[np.int64]
-    confidence: NDArray[np.float64]  # mean in each bin
-    accuracy: NDArray[np.float64]  # mean in each bin
-
-
-def calibration_bins(confidence: NDArray[np.float64], correct: NDArray[np.bool_], num_bins: int) -> CalibrationBins:
-    """Group predictions by confidence; a bin holds its upper edge, as in Guo et al. 2017."""
-    numbers = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
-    counts = np.bincount(numbers, minlength=num_bins)
-    filled = counts > 0
-    means = [
-        np.bincount(numbers, weights=x, minlength=num_bins)[filled] / counts[filled] for x in (confidence, correct)
-    ]
-    return CalibrationBins(counts[filled], *means)
-
-
-def expected_calibration_error(confidence: NDArray[np.float64], correct: NDArray[np.bool_], num_bins: int) -> float:
-    """Mean gap between confidence and accuracy over bins, weighted by size. Guo et al. 2017, arXiv:1706.04599."""
-    bins = calibration_bins(confidence, correct, num_bins)
-    return float((bins.counts * np.abs(bins.confidence - bins.accuracy)).sum() / bins.counts.sum())
+def largest_cells(matrix: NDArray[np.int64], number: int = 10) -> list[tuple[int, int]]:
+    """Row and column of the largest cells that are above 0, the largest first."""
+    rows, columns = np.unravel_index(np.argsort(-matrix, axis=None, kind="stable")[:number], matrix.shape)
+    return [(int(row), int(column)) for row, column in zip(rows, columns, strict=True) if matrix[row, column]]
 
 
 def read_predictions(path: Path) -> Evaluation:

@@ -21,14 +21,8 @@ class EpochMetrics:
     held_out_name: str  # "test" or "validation": which images were held out
 
     def as_row(self) -> dict[str, float]:
-        return {
-            "epoch": self.epoch,
-            "lr": self.lr,
-            "train_loss": self.train_loss,
-            "train_accuracy": self.train_accuracy,
-            f"{self.held_out_name}_loss": self.held_out_loss,
-            f"{self.held_out_name}_accuracy": self.held_out_accuracy,
-        }
+        fields = {name: value for name, value in vars(self).items() if name != "held_out_name"}
+        return {name.replace("held_out", self.held_out_name): value for name, value in fields.items()}
 
 
 def write_history(path: Path, history: Iterable[EpochMetrics]) -> None:

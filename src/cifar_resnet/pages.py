@@ -1,4 +1,4 @@
-"""What every page shares: the template environment, the way a fraction is written, and sheets of small pictures."""
+"""What every page shares: how its template is filled, and sheets of small pictures."""
 
 import base64
 import io
@@ -13,15 +13,14 @@ from PIL import Image
 
 from cifar_resnet.data import Images
 from cifar_resnet.gradcam import Maps, heat_levels, heat_palette
-from cifar_resnet.plots.palette import PALETTE
-from cifar_resnet.plots.style import percent
+from cifar_resnet.plots.style import PALETTE, percent
 
 TEMPLATES = Path(__file__).parent / "templates"
 SHEET_COLUMNS = 32  # pictures side by side in a sheet
 
 
-def make_environment() -> Environment:
-    """For pages: what a variable holds is text, never markup. `page.css` and `page.js` are there to include."""
+def render_page(template: str, **variables: Any) -> str:
+    """A page as HTML: what a variable holds is text, never markup. `page.css` and `page.js` are there to include."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -29,15 +28,11 @@ def make_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "code": _with_code, "tile_px": _tile_px}
-    environment.globals |= {
-        "palette": PALETTE,
-        "columns": SHEET_COLUMNS,
-        "heat_colours": [
-            f"rgb({red} {green} {blue} / {alpha / 255:.2f})" for red, green, blue, alpha in heat_palette().tolist()
-        ],
-    }
-    return environment
+    environment.filters |= {"percent": percent, "number": "{:,}".format, "code": _with_code, "tile_px": _tile_px}
+    colours = [f"rgb({red} {green} {blue} / {alpha / 255:.2f})" for red, green, blue, alpha in heat_palette().tolist()]
+    return environment.get_template(template).render(
+        palette=PALETTE, columns=SHEET_COLUMNS, heat_colours=colours, **variables
+    )
 
 
 def image_sheet(images: Images) -> str:

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import copysign, inf, nan, sqrt
+from math import inf, nan, sqrt
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 LEVEL = 0.95  # of every interval shown
-SIGNIFICANCE = 1 - LEVEL
 
 
 class Interval(NamedTuple):
@@ -17,6 +16,14 @@ class Interval(NamedTuple):
 
     low: float
     high: float
+
+    @property
+    def leaves_0_out(self) -> bool:
+        """Whether a difference with this interval is more than chance."""
+        return self.low > 0 or self.high < 0
+
+    def __format__(self, form: str) -> str:
+        return f"{self.low:{form}} to {self.high:{form}}"
 
 
 def wilson_interval(count: int, total: int, level: float = LEVEL) -> Interval:
@@ -36,7 +43,7 @@ def p_text(p_value: float) -> str:
 
 def judged(p_value: float) -> str:
     """Whether a difference is more than chance, in words."""
-    return "more than chance" if p_value < SIGNIFICANCE else "within chance"
+    return "more than chance" if p_value < 1 - LEVEL else "within chance"
 
 
 @dataclass(frozen=True)
@@ -51,12 +58,19 @@ class PairedCounts:
     @classmethod
     def of(cls, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> "PairedCounts":
         """From whether each image is right (N,)."""
-        counts = np.bincount(2 * ~first + ~second, minlength=4)
-        return cls(*counts.tolist())
+        return cls(*np.bincount(2 * ~first + ~second, minlength=4).tolist())
 
     @property
     def total(self) -> int:
         return self.both + self.only_first + self.only_second + self.neither
+
+    @property
+    def first_right(self) -> int:
+        return self.both + self.only_first
+
+    @property
+    def second_right(self) -> int:
+        return self.both + self.only_second
 
     @property
     def difference(self) -> float:
@@ -71,18 +85,18 @@ class PairedCounts:
         """  # noqa: E501 - an identifier is not broken
         if self.total == 0:
             return Interval(-1, 1)
-        level = 1 - SIGNIFICANCE / comparisons
-        rights = (self.both + self.only_second, self.both + self.only_first)  # of the second, of the first
-        (low, high), (first_low, first_high) = (wilson_interval(right, self.total, level) for right in rights)
-        accuracy, first_accuracy = (right / self.total for right in rights)
+        level = 1 - (1 - LEVEL) / comparisons
+        first, second = self.first_right / self.total, self.second_right / self.total
+        first_low, first_high = wilson_interval(self.first_right, self.total, level)
+        second_low, second_high = wilson_interval(self.second_right, self.total, level)
         correlation = self._correlation()
 
         def joined(one: float, other: float) -> float:
             return sqrt(max(one**2 - 2 * correlation * one * other + other**2, 0))
 
         return Interval(
-            self.difference - joined(accuracy - low, first_high - first_accuracy),
-            self.difference + joined(high - accuracy, first_accuracy - first_low),
+            self.difference - joined(second - second_low, first_high - first),
+            self.difference + joined(second_high - second, first - first_low),
         )
 
     def _correlation(self) -> float:
@@ -91,10 +105,7 @@ class PairedCounts:
         if product > 0:
             product = max(product - self.total / 2, 0)
         margins = (
-            (self.both + self.only_first)
-            * (self.only_second + self.neither)
-            * (self.both + self.only_second)
-            * (self.only_first + self.neither)
+            self.first_right * (self.total - self.first_right) * self.second_right * (self.total - self.second_right)
         )
         return product / sqrt(margins) if margins else 0
 
@@ -111,38 +122,24 @@ class PairedCounts:
 class SeedSample:
     """A figure of one setting trained from several seeds, or the differences of two settings, seed by seed."""
 
-    values: Sequence[float]
+    mean: float
+    standard_deviation: float  # of the population that the seeds are drawn from (n - 1); NaN for a single seed
+    interval: Interval  # of the mean, by Student's t; a single seed says nothing about it
+    p_value: (
+        float  # how often chance alone takes the mean as far from 0: two-sided t test, of differences the paired one
+    )
 
-    @property
-    def mean(self) -> float:
-        return float(np.mean(self.values))
-
-    @property
-    def standard_deviation(self) -> float:
-        """Of the population that the seeds are drawn from (n - 1); NaN for a single seed."""
-        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else nan
-
-    @property
-    def interval(self) -> Interval:
-        """Of the mean, by Student's t; a single seed says nothing about it."""
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "SeedSample":
+        """From the figure or the difference of each seed."""
         from scipy.stats import t
 
-        if len(self.values) < 2:
-            return Interval(-inf, inf)
-        margin = float(t.ppf((1 + LEVEL) / 2, len(self.values) - 1)) * self._standard_error
-        return Interval(self.mean - margin, self.mean + margin)
-
-    @property
-    def p_value(self) -> float:
-        """How often chance alone takes the mean as far from 0: two-sided t test, paired for differences over seeds."""
-        from scipy.stats import t
-
-        if len(self.values) < 2 or not any(self.values):
-            return 1.0
-        error = self._standard_error
-        statistic = self.mean / error if error else copysign(inf, self.mean)
-        return 2 * float(t.sf(abs(statistic), len(self.values) - 1))
-
-    @property
-    def _standard_error(self) -> float:
-        return self.standard_deviation / sqrt(len(self.values))
+        mean, freedom = float(np.mean(values)), len(values) - 1
+        if not freedom:
+            return cls(mean, nan, Interval(-inf, inf), 1)
+        deviation = float(np.std(values, ddof=1))
+        error = deviation / sqrt(len(values))
+        margin = float(t.ppf((1 + LEVEL) / 2, freedom)) * error
+        statistic = mean / error if error else inf if mean else 0
+        p_value = 2 * float(t.sf(abs(statistic), freedom))
+        return cls(mean, deviation, Interval(mean - margin, mean + margin), p_value)

@@ -12,7 +12,7 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from cifar_resnet.data import Images
-from cifar_resnet.evaluation import Evaluation, calibration_bins
+from cifar_resnet.evaluation import Evaluation
 from cifar_resnet.plots.style import QUIET, RIGHT, WRONG, figure, percent, run_styles, short
 
 COLUMNS = 5  # of a grid of pictures
@@ -37,35 +37,25 @@ def matrix_shares(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def plot_confusion(evaluation: Evaluation, path: Path) -> None:
     """Counts in a grid of true by predicted classes, in the colours of right and wrong."""
-    size = 0.45 * len(matrix_classes(evaluation.mistakes)) + 3
-    with figure(path, max(size + 0.8, 6), size) as drawing:  # as wide as the title
-        draw_confusion(evaluation, drawing)
-
-
-def draw_confusion(evaluation: Evaluation, drawing: Figure) -> None:
-    """Draw the confusion matrix into a figure."""
-    shown = matrix_classes(evaluation.mistakes)
-    counts = evaluation.confusion[np.ix_(shown, shown)]
+    shown, num_classes = matrix_classes(evaluation.mistakes), len(evaluation.classes)
+    cells = np.ix_(shown, shown)
+    counts = evaluation.confusion[cells]
     names = [short(evaluation.classes[number]) for number in shown]
-    axes = drawing.subplots()
-    axes.grid(visible=False)
-    colours = np.where(np.eye(len(shown), dtype=bool)[..., np.newaxis], to_rgb(RIGHT), to_rgb(WRONG))
-    strength = matrix_shares(evaluation.confusion)[np.ix_(shown, shown)]
-    axes.imshow(np.dstack([colours, strength]))
-    for row, column in np.argwhere(counts):
-        axes.text(column, row, counts[row, column], ha="center", va="center", fontsize=10 if counts.max() < 1000 else 8)
-    axes.set_xticks(range(len(shown)), names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
-    axes.set_yticks(range(len(shown)), names, parse_math=False)
-    of_them = (
-        ""
-        if len(shown) == len(evaluation.classes)
-        else (f"\nThe {len(shown)} of {len(evaluation.classes)} classes with the most mistakes")
-    )
-    axes.set(
-        xlabel="predicted",
-        ylabel="true",
-        title=f"{percent(evaluation.accuracy, 2)} of the test images right{of_them}",
-    )
+    size = 0.45 * len(shown) + 3
+    with figure(path, max(size + 0.8, 6), size) as drawing:  # as wide as the title
+        axes = drawing.subplots()
+        axes.grid(visible=False)
+        colours = np.where(np.eye(len(shown), dtype=bool)[..., np.newaxis], to_rgb(RIGHT), to_rgb(WRONG))
+        axes.imshow(np.dstack([colours, matrix_shares(evaluation.confusion)[cells]]))
+        fontsize = 10 if counts.max() < 1000 else 8
+        for row, column in np.argwhere(counts):
+            axes.text(column, row, counts[row, column], ha="center", va="center", fontsize=fontsize)
+        axes.set_xticks(range(len(shown)), names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+        axes.set_yticks(range(len(shown)), names, parse_math=False)
+        title = f"{percent(evaluation.accuracy, 2)} of the test images right"
+        if len(shown) < num_classes:
+            title += f"\nThe {len(shown)} of {num_classes} classes with the most mistakes"
+        axes.set(xlabel="predicted", ylabel="true", title=title)
 
 
 def plot_reliability(evaluation: Evaluation, num_bins: int, path: Path) -> None:
@@ -76,16 +66,20 @@ def plot_reliability(evaluation: Evaluation, num_bins: int, path: Path) -> None:
 
 def draw_reliability(evaluations: Mapping[str, Evaluation], num_bins: int, drawing: Figure) -> None:
     """Draw the reliability diagrams of runs, by name, in one figure; a dot's area is the share of images in its bin."""
+
+    def dot_area(share: Any) -> Any:
+        return 20 + 600 * share
+
     axes = drawing.subplots()
     axes.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, label="perfectly calibrated")
     for (name, evaluation), style in zip(evaluations.items(), run_styles(len(evaluations)), strict=True):
-        bins = calibration_bins(evaluation.confidence, evaluation.predicted == evaluation.labels, num_bins)
+        bins = evaluation.calibration(num_bins)
         axes.plot(bins.confidence, bins.accuracy, style, color=RIGHT, linewidth=1, label=short(name))
         # Not clipped at the frame: the biggest dot often lies at 100 % and 100 %.
-        axes.scatter(bins.confidence, bins.accuracy, s=_dot_area(bins.counts / bins.counts.sum()), alpha=0.7, zorder=3,
+        axes.scatter(bins.confidence, bins.accuracy, s=dot_area(bins.counts / bins.counts.sum()), alpha=0.7, zorder=3,
                      facecolor=RIGHT if style == "-" else "none", edgecolor=RIGHT, linewidth=0 if style == "-" else 1,
                      clip_on=False)  # fmt: skip
-    axes.scatter([], [], s=_dot_area(0.1), color=RIGHT, alpha=0.7, linewidth=0, label="10% of the images")
+    axes.scatter([], [], s=dot_area(0.1), color=RIGHT, alpha=0.7, linewidth=0, label="10% of the images")
     axes.set(xlabel="confidence", ylabel="accuracy", title="Reliability", xlim=(0, 1), ylim=(0, 1))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -94,34 +88,28 @@ def draw_reliability(evaluations: Mapping[str, Evaluation], num_bins: int, drawi
 
 def describe_reliability(evaluation: Evaluation, num_bins: int) -> str:
     """The reliability diagram in words."""
-    bins = calibration_bins(evaluation.confidence, evaluation.predicted == evaluation.labels, num_bins)
+    bins = evaluation.calibration(num_bins)
     return ", ".join(
         f"{count} images {percent(confidence, 0)} sure and {percent(accuracy, 0)} right"
         for count, confidence, accuracy in zip(bins.counts, bins.confidence, bins.accuracy, strict=True)
     )
 
 
-def _dot_area(share: Any) -> Any:
-    return 20 + 600 * share
-
-
 def plot_misclassified(evaluation: Evaluation, images: Images, num_images: int, path: Path) -> None:
     """The most confident mistakes: picture, true and predicted class, probability."""
-    shown = evaluation.misclassified[:num_images]
+    shown, num_mistakes = evaluation.misclassified[:num_images], len(evaluation.misclassified)
     rows = max(1, math.ceil(len(shown) / COLUMNS))
     with figure(path, 2.2 * COLUMNS, 2.7 * rows + 0.4) as drawing:
         drawing.suptitle(
-            f"Misclassified test images from left to right, the most confident first: {len(shown)} of "
-            f"{len(evaluation.misclassified)}"
+            f"Misclassified test images from left to right, the most confident first: {len(shown)} of {num_mistakes}"
         )
         grid = drawing.subplots(rows, COLUMNS, squeeze=False).ravel()
         for axes in grid:
             axes.axis("off")
         for axes, index in zip(grid, shown, strict=False):
             axes.imshow(images[index], interpolation="nearest")
-            true = short(evaluation.classes[evaluation.labels[index]], 20)
-            predicted = short(evaluation.classes[evaluation.predicted[index]], 20)
-            axes.set_title(
-                f"no. {index}: {true}\ntaken for {predicted}\n{percent(evaluation.confidence[index])}",
-                fontsize=9, loc="center", parse_math=False,
-            )  # fmt: skip
+            true, predicted = (
+                short(evaluation.classes[one[index]], 20) for one in (evaluation.labels, evaluation.predicted)
+            )
+            title = f"no. {index}: {true}\ntaken for {predicted}\n{percent(evaluation.confidence[index])}"
+            axes.set_title(title, fontsize=9, loc="center", parse_math=False)

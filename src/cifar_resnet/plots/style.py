@@ -1,9 +1,9 @@
-"""One look for all plots: colour-blind-safe, legible when small, the same bytes every time."""
+"""One look for pages and plots: colour-blind-safe, legible when small, the same bytes every time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 
@@ -12,8 +12,27 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from cifar_resnet.files import replacing
-from cifar_resnet.plots.palette import PALETTE
 
+
+class Colour(NamedTuple):
+    light: str
+    dark: str
+
+
+# The five hues are Okabe and Ito's, https://jfly.uni-koeln.de/color/, which every colour vision tells apart; orange and
+# purple are darkened, so that each has a contrast of 3 or more with its ground.
+PALETTE = {
+    "page": Colour("#fbfaf8", "#16171a"),
+    "surface": Colour("#ffffff", "#1e2024"),
+    "line": Colour("#e4e1db", "#33363c"),
+    "ink": Colour("#1f2328", "#e6e6e3"),
+    "quiet": Colour("#62666c", "#9da1a8"),
+    "right": Colour("#0072b2", "#5ab4e6"),
+    "wrong": Colour("#d55e00", "#f0904a"),
+    "train": Colour("#009e73", "#3cc79d"),
+    "held-out": Colour("#b0568f", "#dd97c4"),  # the test or validation images
+    "rate": Colour("#a87800", "#e6b040"),  # learning rates
+}
 # Plots have a white ground.
 RIGHT, WRONG, TRAIN, HELD_OUT, RATE, QUIET = (
     PALETTE[name].light for name in ("right", "wrong", "train", "held-out", "rate", "quiet")
@@ -38,16 +57,23 @@ STYLE: Any = {  # matplotlib types the keys as literals
 
 
 @contextmanager
-def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """A figure of that size in inches, saved to `path` at the end."""
-    with matplotlib.rc_context(STYLE):
+def drawing_of(width: float, height: float, style: Any = STYLE) -> Iterator[Figure]:
+    """A figure of that size in inches to draw into."""
+    with matplotlib.rc_context(style):
         drawing = plt.figure(figsize=(width, height))
         try:
             yield drawing
-            with replacing(path) as new:
-                drawing.savefig(new, metadata={"Software": None} if path.suffix == ".png" else {"Date": None})
         finally:
             plt.close(drawing)
+
+
+@contextmanager
+def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
+    """A figure of that size in inches, saved to `path` at the end."""
+    with drawing_of(width, height) as drawing:
+        yield drawing
+        with replacing(path) as new:
+            drawing.savefig(new, metadata={"Software": None})
 
 
 def percent(fraction: float, digits: int = 1) -> str:
