@@ -9,14 +9,16 @@ import os
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
+from typing import Any
 
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import read_settings
+from cifar_resnet.project import flat
 from pipeline.stage import main
 
 
-def run(name: str) -> None:
-    """Become `dvc exp run` with the settings of a recipe.
+def read_recipe(name: str) -> dict[str, dict[str, Any]]:
+    """The settings in recipes/NAME.yaml, by section.
 
     Raises:
         UserError: there is no such recipe.
@@ -25,9 +27,19 @@ def run(name: str) -> None:
     if not recipe.exists():
         known = ", ".join(sorted(path.stem for path in recipe.parent.glob("*.yaml")))
         raise UserError(f"there is no recipe {name}; allowed: {known}")
-    settings = [(section, *item) for section, values in read_settings(recipe).items() for item in values.items()]
-    changes = [f"{section}.{key}={json.dumps(value)}" for section, key, value in settings]
-    print(f"{recipe}: {' '.join(changes)}", flush=True)
+    settings: dict[str, dict[str, Any]] = read_settings(recipe)
+    return settings
+
+
+def as_changes(recipe: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Its settings by dotted name, as the command line of DVC takes them."""
+    return {name: json.dumps(value) for name, value in flat(recipe).items()}
+
+
+def run(name: str) -> None:
+    """Become `dvc exp run` with the settings of a recipe."""
+    changes = [f"{setting}={value}" for setting, value in as_changes(read_recipe(name)).items()]
+    print(f"{name}: {' '.join(changes)}", flush=True)
     options = [word for change in changes for word in ("--set-param", change)]
     os.execv(sys.executable, [sys.executable, "-m", "dvc", "exp", "run", "--temp", *options])
 

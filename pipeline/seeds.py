@@ -2,7 +2,8 @@
 
 Each seed is a DVC experiment, GROUP-seed0, GROUP-seed1 and so on, that runs in a copy of the project. One that exists
 is not run again, and a killed one continues from its checkpoint: start the same command again. In MLflow the runs stand
-below one parent run. `lr_find.seed` stays as it is: all seeds train at the same learning rates.
+below one parent run. `lr_find.seed` stays as it is: all seeds train at the same learning rates. `--recipe digits` lays
+recipes/digits.yaml over the settings.
 """
 
 import subprocess
@@ -14,20 +15,21 @@ from typing import Any
 from cifar_resnet.compare import SEED, describe_seeds, seed_sample, seed_table
 from cifar_resnet.compare_sources import experiment_names, read_group
 from cifar_resnet.errors import UserError
-from cifar_resnet.project import Inputs, Project, training_key
+from cifar_resnet.project import Inputs, Project, read_project, training_key
 from pipeline.compare import as_text
+from pipeline.recipe import as_changes, read_recipe
 from pipeline.stage import main
 
 
-def run_seeds(project: Project, count: int, name: str | None) -> None:
-    """Run the seeds that are missing, and print what came of all.
+def run_seeds(project: Project, count: int, name: str | None, changes: Mapping[str, str]) -> None:
+    """Run the seeds that are missing, and print what came of all; `changes` make params.yaml this `project`'s.
 
     Raises:
         UserError: an experiment failed, or its results are not at hand.
     """
     group = name or group_name(project, {SEED: "any"})
     for seed in range(count):
-        run_once(group, f"seed{seed}", {SEED: seed})
+        run_once(group, f"seed{seed}", {**changes, SEED: seed})
     runs = {seed: run for seed, run in read_group(group, project.params).items() if seed < count}
     print(f"\n{as_text(seed_table({group: runs}))}\n\n{describe_seeds(group, runs)}")
     sample = seed_sample(runs)
@@ -60,7 +62,9 @@ def run_once(group: str, member: str, settings: Mapping[str, Any]) -> str:
 
 def group_name(project: Project, varied: Mapping[str, str]) -> str:
     """A name that is another one for other settings or code, or for other values of the `varied` settings."""
-    key = training_key(Inputs({**project.tracked, **varied}, project.inputs("train").files))
+    inputs = project.inputs("train").files.items()
+    code = {path: md5 for path, md5 in inputs if path.endswith(".py")}  # data and rates may be there or not yet
+    key = training_key(Inputs({**project.tracked, **varied}, code))
     return f"{project.params.data.dataset}-{project.params.train.epochs}ep-{key[:6]}"
 
 
@@ -68,11 +72,13 @@ if __name__ == "__main__":
     parser = ArgumentParser(prog="python -m pipeline.seeds", description=__doc__)
     parser.add_argument("count", type=int, metavar="N", help="seeds: 0 to N - 1")
     parser.add_argument("--name", help="of the group; by default one made from data set, epochs, settings and code")
+    parser.add_argument("--recipe", metavar="NAME", help="of a file in recipes/, without .yaml")
     options = parser.parse_args()
     if options.count < 1:
         parser.error(f"N is {options.count}; allowed: 1 or more")
 
-    def run(project: Project) -> None:  # noqa: D103
-        run_seeds(project, options.count, options.name)
+    def run() -> None:  # noqa: D103
+        recipe = read_recipe(options.recipe) if options.recipe else {}
+        run_seeds(read_project(recipe), options.count, options.name, as_changes(recipe))
 
     main(run)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from ruamel.yaml import YAML
 from support.compared_runs import compared  # noqa: F401 - a fixture
 from support.finished_pipeline import commit, epochs, run
 from support.project import copy_project
@@ -96,14 +97,14 @@ def test_runs_on_other_test_images_are_refused(project: Path) -> None:
 
 
 def start_seeds(count: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pipeline.seeds", str(count), "--name", "tiny"]
+    command = [sys.executable, "-m", "pipeline.seeds", str(count), "--name", "tiny", "--recipe", "seeds"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def test_a_group_of_seeds_that_was_killed_goes_on_and_stands_below_one_parent(finished: Path) -> None:
     shutil.rmtree("checkpoints")  # the finished training's
-    overlay(layout.PARAMS, {"train": {"epochs": 1}, "runtime": {"checkpoint_steps": 1}}, layout.PARAMS)
-    commit(finished, "One epoch")
+    recipe = {"train": {"epochs": 1}, "runtime": {"checkpoint_steps": 1, "experiment": "seeds"}}
+    YAML().dump(recipe, finished / "recipes" / "seeds.yaml")
     run("git", "config", "user.name", "Test", cwd=finished)
     run("git", "config", "user.email", "t@example.org", cwd=finished)
     killed = start_seeds(2)

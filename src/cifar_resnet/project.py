@@ -79,9 +79,11 @@ class Project:
         return Inputs(self.settings_of(stage), files)
 
 
-def read_project() -> Project:
-    """Read and check `params.yaml` and `dvc.yaml` in the working directory; a UserError has a line per broken rule."""
+def read_project(recipe: Mapping[str, Mapping[str, Any]] | None = None) -> Project:
+    """Read and check `params.yaml`, a recipe laid over it, and `dvc.yaml`; a UserError has a line per broken rule."""
     settings = read_settings(layout.PARAMS)
+    if recipe:
+        settings = {section: {**values, **recipe.get(section, {})} for section, values in settings.items()}
     params = parse_params(settings, name=layout.PARAMS.name)
     try:
         return Project(params, settings, parse_stages(DEFINITION.read_text(encoding="utf-8"), settings))
