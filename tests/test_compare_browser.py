@@ -1,6 +1,9 @@
 """The page of a comparison as people use it: opened from disk in Chromium."""
 
+import os
+import pickle
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +13,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 from support.compared_runs import compared  # noqa: F401 - a fixture
-from support.finished_pipeline import run
+from support.finished_pipeline import commit, run
+from support.project import PROJECT
 from test_report import HOSTILE
 from test_report_browser import CHROMIUM, assert_shows, browser, page, shown  # noqa: F401 - two are fixtures
 
@@ -191,3 +195,56 @@ def test_the_link_to_what_changed_in_the_code_is_on_the_remotes_site(
     first, other = project.comparison.first, project.comparison.other
     assert code_address(first, other) == (address and address.format(first.commit, other.commit))
     assert code_address(first, first) is None
+
+
+CIFAR10 = os.environ.get("CIFAR10_SOURCE")
+NARROW = {
+    "model": {"width": 4},
+    "lr_find": {"steps": 20},
+    "train": {"lr_min": 0.02, "lr_max": 0.4},
+    "evaluate": {"flip_tta": False},
+    "gradcam": {"images": 300},
+    "compute": {"device": "cpu", "precision": "fp32", "compile": "off", "threads": 1},
+    "runtime": {"workers": 0},
+}
+
+
+@pytest.mark.skipif(not CIFAR10, reason="CIFAR10_SOURCE does not say where CIFAR-10 is")
+def test_one_epoch_and_two_epochs_on_cifar10_are_compared_with_the_right_images(
+    page: Page,  # noqa: F811
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CIFAR10_SOURCE", str(CIFAR10))
+    shutil.copy(PROJECT / layout.PARAMS, layout.PARAMS)
+    overlay(layout.PARAMS, NARROW, layout.PARAMS)
+    for tag, epochs in (("one-epoch", 1), ("two-epochs", 2)):
+        overlay(layout.PARAMS, {"train": {"epochs": epochs, "peak_epoch": 0.5}}, layout.PARAMS)
+        run("dvc", "repro", "evaluate", cwd=workspace)
+        commit(workspace, tag)
+        run("git", "tag", tag, cwd=workspace)
+    printed = run(sys.executable, "-m", "pipeline.compare", "one-epoch", "two-epochs", cwd=workspace)
+    address = (workspace / printed.rpartition("page: ")[2].strip()).as_uri()
+    (comparison,) = compare.read_comparisons(["one-epoch", "two-epochs"], load_params(layout.PARAMS))
+    fixed, fixed_cats = expected(comparison, "fixed"), expected(comparison, "fixed", "cat")
+
+    page.goto(address)
+    page.get_by_label("Show", exact=True).select_option("fixed")
+    assert len(shown(page)) == 100
+    assert set(shown(page)) <= fixed
+    expect(page.locator("#count")).to_have_text(f"100 of {len(fixed):,} are on this page")
+    page.goto("about:blank")
+    page.goto(f"{address}#show=fixed&true=cat")
+    cats = shown(page)
+    assert cats
+    assert set(cats) <= fixed_cats
+    expect(page.locator("#count")).to_have_text(f"{len(cats)} of {len(fixed_cats)} are on this page")
+    images = published_test_images()
+    for index in cats[:5]:
+        assert_shows(page.locator(f".mistake[data-index='{index}'] .tile").first, images[index])
+
+
+def published_test_images() -> np.ndarray:
+    """CIFAR-10's test images as the published file has them."""
+    with (Path(str(CIFAR10)) / "test_batch").open("rb") as file:
+        return np.asarray(pickle.load(file, encoding="bytes")[b"data"]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
