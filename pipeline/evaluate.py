@@ -2,21 +2,20 @@
 
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
 from cifar_resnet import layout
-from cifar_resnet.compute import Compute, prepare_compute
-from cifar_resnet.data import Dataset, load_dataset
+from cifar_resnet.compute import prepare_compute
+from cifar_resnet.data import load_dataset
 from cifar_resnet.evaluation import Evaluation
 from cifar_resnet.files import replacing, write_json
 from cifar_resnet.history import read_history
 from cifar_resnet.inference import predict_logits, softmax
 from cifar_resnet.lr_range import read_found_rates, read_sweep
 from cifar_resnet.model_file import load_model
-from cifar_resnet.networks.base import Network
 from cifar_resnet.params import ComputeParams, DataParams, EvaluateParams
 from cifar_resnet.plots.evaluation import plot_confusion, plot_misclassified, plot_reliability
 from cifar_resnet.plots.learning_curves import plot_learning_curves
@@ -35,7 +34,8 @@ def run(data: DataParams, evaluate: EvaluateParams, compute: ComputeParams) -> N
 
     metrics = evaluation.metrics(evaluate.calibration_bins)
     if evaluate.flip_tta:
-        metrics["flip_tta_accuracy"] = flip_tta_accuracy(net, dataset, evaluation, resolved)
+        mirrored = softmax(predict_logits(net, dataset.test_images, resolved, mirrored=True))
+        metrics["flip_tta_accuracy"] = replace(evaluation, probabilities=(probabilities + mirrored) / 2).accuracy
     write_json(layout.TEST_METRICS, metrics)
     write_tables(evaluation)
     plot_confusion(evaluation, layout.CONFUSION_PLOT)
@@ -47,51 +47,29 @@ def run(data: DataParams, evaluate: EvaluateParams, compute: ComputeParams) -> N
     print(f"test accuracy {evaluation.accuracy:.2%}: {num_wrong} of {len(evaluation.labels)} images misclassified")
 
 
-def flip_tta_accuracy(net: Network, dataset: Dataset, evaluation: Evaluation, compute: Compute) -> float:
-    """Accuracy of the probabilities averaged over each image and its mirror image."""
-    mirrored = softmax(predict_logits(net, dataset.test_images, compute, mirrored=True))
-    return replace(evaluation, probabilities=(evaluation.probabilities + mirrored) / 2).accuracy
-
-
 def write_tables(evaluation: Evaluation) -> None:
     """Write the predictions, the confusion matrix, the pairs most confused and the mistakes as CSV."""
-    names = pd.Series(evaluation.classes)
-    true, predicted = names[evaluation.labels].to_numpy(), names[evaluation.predicted].to_numpy()
-    predictions = pd.DataFrame({"true": true, "predicted": predicted})
-    for number, name in enumerate(evaluation.classes):
-        predictions[f"p_{name}"] = evaluation.probabilities[:, number]
-    write_table(predictions, layout.PREDICTIONS, index_label="index", float_format="%.9f")
-
-    confusion = pd.DataFrame(evaluation.confusion, index=evaluation.classes, columns=evaluation.classes)
-    write_table(confusion, layout.CONFUSION, index_label="true")
-
-    wrong = evaluation.misclassified
-    pairs = Counter(zip(true[wrong], predicted[wrong], strict=True)).most_common()
-    class_sizes = Counter(true)
-    rows = [(*pair, count, count / class_sizes[pair[0]]) for pair, count in pairs]
-    pairs_table = pd.DataFrame(rows, columns=["true", "predicted", "count", "share"])
-    write_table(pairs_table, layout.CONFUSED_PAIRS, float_format="%.4f")
-
-    misclassified = pd.DataFrame(
-        {
-            "index": wrong,
-            "true": true[wrong],
-            "predicted": predicted[wrong],
-            "probability": evaluation.confidence[wrong],
-            "true_probability": evaluation.true_probability[wrong],
-        }
+    classes, wrong = evaluation.classes, evaluation.misclassified
+    names = np.array(classes, dtype=object)
+    predictions = pd.DataFrame({"true": names[evaluation.labels], "predicted": names[evaluation.predicted]})
+    probabilities = pd.DataFrame(evaluation.probabilities, columns=[f"p_{name}" for name in classes])
+    confusion = pd.DataFrame(evaluation.confusion, columns=classes)
+    confusion.insert(0, "true", classes, allow_duplicates=True)  # a class may have that name
+    mistakes = predictions.iloc[wrong].assign(
+        probability=evaluation.confidence[wrong], true_probability=evaluation.true_probability[wrong]
     )
-    write_table(misclassified, layout.MISCLASSIFIED, float_format="%.9f")
-
-
-def write_table(
-    table: pd.DataFrame, path: Path, index_label: str | None = None, float_format: str | None = None
-) -> None:
-    """Write a table as CSV, its index only under a label."""
-    with replacing(path) as new:
-        table.to_csv(
-            new, index=index_label is not None, index_label=index_label, float_format=float_format, lineterminator="\n"
-        )
+    pairs = Counter(zip(mistakes["true"], mistakes["predicted"], strict=True)).most_common()
+    sizes = Counter(predictions["true"])
+    rows = [(*pair, count, f"{count / sizes[pair[0]]:.4f}") for pair, count in pairs]
+    tables = {
+        layout.PREDICTIONS: pd.concat([predictions, probabilities], axis=1).reset_index(),
+        layout.CONFUSION: confusion,
+        layout.CONFUSED_PAIRS: pd.DataFrame(rows, columns=["true", "predicted", "count", "share"]),
+        layout.MISCLASSIFIED: mistakes.reset_index(),
+    }
+    for path, table in tables.items():
+        with replacing(path) as new:
+            table.to_csv(new, index=False, float_format="%.9f", lineterminator="\n")
 
 
 if __name__ == "__main__":
