@@ -27,11 +27,7 @@ from pipeline.stage import main
 
 
 def run(options: Namespace, params: Params) -> None:
-    """Print a table, the verdict and what is behind it.
-
-    Raises:
-        UserError: a run is not at hand, or they cannot be compared.
-    """
+    """Print a table, the verdict and what is behind it; a UserError if the runs cannot be compared."""
     words, in_columns = options.runs, as_markdown if options.markdown else as_text
     if len(words) < 2 or len(set(words)) < len(words):
         raise UserError(f"{' '.join(words)}: give two or more different runs, such as `HEAD workspace`")

@@ -18,11 +18,7 @@ from pipeline.stage import main
 
 
 def read_recipe(name: str) -> dict[str, dict[str, Any]]:
-    """The settings in recipes/NAME.yaml, by section.
-
-    Raises:
-        UserError: there is no such recipe.
-    """
+    """The settings in recipes/NAME.yaml, by section; a UserError if there is no such recipe."""
     recipe = Path("recipes") / f"{name}.yaml"
     if not recipe.exists():
         known = ", ".join(sorted(path.stem for path in recipe.parent.glob("*.yaml")))

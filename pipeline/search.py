@@ -20,11 +20,7 @@ from pipeline.stage import main
 
 
 def run_search(project: Project, count: int, ranges: Mapping[str, str], name: str | None) -> None:
-    """Run the trials that are missing, and print what came of all.
-
-    Raises:
-        UserError: there are no held-out images or no Optuna, a range is wrong, or a trial failed.
-    """
+    """Run the trials that are missing, and print what came of all; a UserError if there are no held-out images."""
     if not project.params.data.validation_images:
         raise UserError("data.validation_images is 0: the test set would choose; hold images out, such as 5000")
     space = read_space(project, ranges)
@@ -53,11 +49,7 @@ def run_search(project: Project, count: int, ranges: Mapping[str, str], name: st
 
 
 def read_space(project: Project, ranges: Mapping[str, str]) -> dict[str, Any]:
-    """The ranges as Optuna's distributions, by setting.
-
-    Raises:
-        UserError: Optuna is not installed, a setting does not exist, or a range is none.
-    """
+    """The ranges as Optuna's distributions, by setting; a UserError if one is none, or Optuna is not installed."""
     try:
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
     except ModuleNotFoundError:

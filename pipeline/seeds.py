@@ -22,11 +22,7 @@ from pipeline.stage import main
 
 
 def run_seeds(project: Project, count: int, name: str | None, changes: Mapping[str, str]) -> None:
-    """Run the seeds that are missing, and print what came of all; `changes` make params.yaml this `project`'s.
-
-    Raises:
-        UserError: an experiment failed, or its results are not at hand.
-    """
+    """Run the seeds that are missing, and print what came of all; `changes` make params.yaml this `project`'s."""
     group = name or group_name(project, {SEED: "any"})
     for seed in range(count):
         run_once(group, f"seed{seed}", {**changes, SEED: seed})
@@ -43,11 +39,7 @@ def run_seeds(project: Project, count: int, name: str | None, changes: Mapping[s
 
 
 def run_once(group: str, member: str, settings: Mapping[str, Any]) -> str:
-    """Run the DVC experiment GROUP-MEMBER with some settings changed, if there is none yet; returns its name.
-
-    Raises:
-        UserError: it failed.
-    """
+    """Run the DVC experiment GROUP-MEMBER with some settings changed, if there is none yet; returns its name."""
     name = f"{group}-{member}"
     if name in experiment_names():
         print(f"{name} exists", flush=True)

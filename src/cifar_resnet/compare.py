@@ -138,11 +138,7 @@ def seed_verdict(first: str, other: str, groups: Mapping[str, Seeds]) -> Iterato
 
 
 def require_same_images(runs: Sequence[ComparedRun]) -> None:
-    """Make sure that runs can be compared image by image.
-
-    Raises:
-        UserError: they saw different test images.
-    """
+    """Make sure that runs can be compared image by image; a UserError if they saw different test images."""
     first = runs[0]
     for other in runs[1:]:
         one, another = first.evaluation, other.evaluation

@@ -45,8 +45,7 @@ class ComparedRun:
 def read_run(word: str, params: Params) -> ComparedRun:
     """The run that `word` means: the workspace, a Git revision, a DVC experiment or, if there is none, one in MLflow.
 
-    Raises:
-        UserError: there is none, or what it predicted is not at hand.
+    A UserError if there is none, or what it predicted is not at hand.
     """
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -67,11 +66,7 @@ def experiment_names() -> list[str]:
 
 
 def read_group(name: str, params: Params) -> dict[int, ComparedRun]:
-    """The runs of the DVC experiments NAME-seed0, NAME-seed1 and so on that exist, by seed.
-
-    Raises:
-        UserError: what one predicted is not at hand.
-    """
+    """The runs of the DVC experiments NAME-seed0 and so on, by seed; raises what `read_run` does."""
     matches = (re.fullmatch(rf"{re.escape(name)}-seed(\d+)", experiment) for experiment in experiment_names())
     members = {int(match[1]): match[0] for match in matches if match}
     return {seed: read_run(members[seed], params) for seed in sorted(members)}
@@ -104,22 +99,14 @@ def code_address(first: ComparedRun, other: ComparedRun) -> str | None:
 
 
 def read_net(run: ComparedRun) -> "Network":
-    """The network of a run.
-
-    Raises:
-        UserError: its weights are not in DVC's cache.
-    """
+    """The network of a run; a UserError if its weights are not in DVC's cache."""
     from cifar_resnet.model_file import load_model  # PyTorch: 2 s
 
     return load_model(_cached(run.model_md5, "weights")).net
 
 
 def read_test_images(runs: Sequence[ComparedRun]) -> Images:
-    """The images (N, height, width, 3) that runs were tested on.
-
-    Raises:
-        UserError: they were not tested on the same data set, or it is not in DVC's cache.
-    """
+    """The images (N, height, width, 3) that runs saw; a UserError if they saw others or these are not cached."""
     if len({run.data_md5 for run in runs}) > 1:
         raise UserError("the data sets of the runs differ")
     listed = json.loads(_cached(runs[0].data_md5, "test images").read_bytes())
