@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
@@ -198,7 +199,7 @@ def test_the_link_to_what_changed_in_the_code_is_on_the_remotes_site(
 
 
 CIFAR10 = os.environ.get("CIFAR10_SOURCE")
-NARROW = {
+NARROW: dict[str, dict[str, Any]] = {
     "model": {"width": 4},
     "lr_find": {"steps": 20},
     "train": {"lr_min": 0.02, "lr_max": 0.4},
