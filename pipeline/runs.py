@@ -9,22 +9,22 @@ from collections.abc import Iterator
 from cifar_resnet import layout
 from cifar_resnet.params import load_params
 from cifar_resnet.tracking.lookup import RunRecord, find_runs, list_runs, recorded_in
+from cifar_resnet.tracking.provenance import BASELINE, CHANGED, COMMIT, DIRTY, EXPERIMENT, RECONSTRUCTED
 from pipeline.stage import main
 
 
 def print_table() -> None:
     """Print a line per run, those of the same weights below each other."""
-    runs = list_runs(load_params(layout.PARAMS))
     groups: dict[str, list[RunRecord]] = {}
-    for run in runs:
+    for run in list_runs(load_params(layout.PARAMS)):
         groups.setdefault(run.model_md5 or run.run_id, []).append(run)
     rows: list[tuple[str, ...]] = [("RUN", "STATUS", "ACCURACY", "COMMIT", "EXPERIMENT", "STARTED")]
     for first, *others in groups.values():
         rows += [_row(first), *(_row(other, prefix="  same weights: ") for other in others)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    if any(run.dirty for run in runs):
+    if any(row[3].endswith("*") for row in rows):
         print("* with uncommitted code")
 
 
@@ -38,8 +38,9 @@ def print_runs(word: str) -> None:
 
 def _row(run: RunRecord, prefix: str = "") -> tuple[str, ...]:
     accuracy = "" if run.accuracy is None else f"{run.accuracy:.2%}"
-    commit = f"{run.commit[:8]}{'*' if run.dirty else ''}" if run.commit else ""
-    return prefix + run.name, run.status, accuracy, commit, run.experiment or "", f"{run.started:%Y-%m-%d %H:%M}"
+    commit = run.tags.get(COMMIT, "")[:8] + "*" * (run.tags.get(DIRTY) == "true")
+    started = f"{run.started:%Y-%m-%d %H:%M}"
+    return prefix + run.name, run.status, accuracy, commit, run.tags.get(EXPERIMENT, ""), started
 
 
 def _details(run: RunRecord) -> Iterator[tuple[str, str]]:
@@ -48,13 +49,13 @@ def _details(run: RunRecord) -> Iterator[tuple[str, str]]:
     yield "status", f"{run.status}, started {run.started:%Y-%m-%d %H:%M}"
     if run.accuracy is not None:
         yield "accuracy", f"{run.accuracy:.2%}"
-    if run.commit:
-        label = "rebuilt from" if run.reconstructed else "ran on"
-        yield label, f"commit {run.commit[:8]}{' with uncommitted code' if run.dirty else ''}"
-    if run.changed:
-        yield "changed", run.changed
-    if run.experiment:
-        yield "ran as", f"DVC experiment {run.experiment} on {(run.baseline or '?')[:8]}"
+    if commit := run.tags.get(COMMIT):
+        label = "rebuilt from" if RECONSTRUCTED in run.tags else "ran on"
+        yield label, f"commit {commit[:8]}{' with uncommitted code' * (run.tags.get(DIRTY) == 'true')}"
+    if changed := run.tags.get(CHANGED):
+        yield "changed", changed
+    if experiment := run.tags.get(EXPERIMENT):
+        yield "ran as", f"DVC experiment {experiment} on {run.tags.get(BASELINE, '?')[:8]}"
     for place in recorded_in(run):
         yield "recorded in", place
 

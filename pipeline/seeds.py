@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from cifar_resnet.compare import SEED, describe_seeds, seed_sample, seed_table
-from cifar_resnet.compare_sources import experiment_names, read_group
+from cifar_resnet.compare_sources import read_group
 from cifar_resnet.errors import UserError
+from cifar_resnet.git import dvc_experiments
 from cifar_resnet.project import Inputs, Project, read_project, training_key
 from pipeline.compare import as_text
 from pipeline.recipe import as_changes, read_recipe
@@ -41,13 +42,13 @@ def run_seeds(project: Project, count: int, name: str | None, changes: Mapping[s
 def run_once(group: str, member: str, settings: Mapping[str, Any]) -> str:
     """Run the DVC experiment GROUP-MEMBER with some settings changed, if there is none yet; returns its name."""
     name = f"{group}-{member}"
-    if name in experiment_names():
+    if name in dvc_experiments():
         print(f"{name} exists", flush=True)
         return name
     print(f"running {name}", flush=True)
     changes = [word for key, value in settings.items() for word in ("--set-param", f"{key}={value}")]
     command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *changes]
-    if subprocess.run(command).returncode or name not in experiment_names():
+    if subprocess.run(command).returncode or name not in dvc_experiments():
         raise UserError(f"{name} failed; correct the reason above, then start the same command again")
     return name
 

@@ -18,9 +18,9 @@ from support.project import copy_project
 from support.real_repro import all_runs, dvc, wait_for
 
 from cifar_resnet import layout
-from cifar_resnet.compare_sources import experiment_names
 from cifar_resnet.errors import UserError
 from cifar_resnet.evaluation import Evaluation
+from cifar_resnet.git import dvc_experiments
 from cifar_resnet.history import write_history
 from cifar_resnet.params import load_params
 from cifar_resnet.project import read_project
@@ -114,7 +114,7 @@ def test_a_group_of_seeds_that_was_killed_goes_on_and_stands_below_one_parent(fi
     printed, _ = start_seeds(2).communicate()
     assert "continuing from the checkpoint" in printed
     assert "tiny: mean " in printed
-    assert sorted(experiment_names()) == ["tiny-seed0", "tiny-seed1"]
+    assert sorted(dvc_experiments()) == ["tiny-seed0", "tiny-seed1"]
     again, _ = start_seeds(2).communicate()
     assert "tiny-seed0 exists\ntiny-seed1 exists" in again
 

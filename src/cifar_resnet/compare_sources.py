@@ -14,11 +14,11 @@ from cifar_resnet import layout
 from cifar_resnet.data import Images
 from cifar_resnet.errors import UserError
 from cifar_resnet.evaluation import Evaluation, read_predictions
-from cifar_resnet.git import git
+from cifar_resnet.git import dvc_experiments, git
 from cifar_resnet.history import EpochMetrics, read_history
 from cifar_resnet.params import Params
 from cifar_resnet.project import LOCK, file_md5, parse_lock
-from cifar_resnet.tracking.provenance import CODE
+from cifar_resnet.tracking.provenance import CODE, COMMIT, DIRTY
 
 if TYPE_CHECKING:
     from cifar_resnet.networks.base import Network  # PyTorch: 2 s
@@ -59,15 +59,9 @@ def read_run(word: str, params: Params) -> ComparedRun:
         return ComparedRun(word, evaluation, history, settings, **found)
 
 
-def experiment_names() -> list[str]:
-    """The DVC experiments of this project, of every commit."""
-    refs = git("for-each-ref", "--format=%(refname)", "refs/exps") or ""
-    return [ref.rpartition("/")[2] for ref in refs.splitlines()]
-
-
 def read_group(name: str, params: Params) -> dict[int, ComparedRun]:
     """The runs of the DVC experiments NAME-seed0 and so on, by seed; raises what `read_run` does."""
-    matches = (re.fullmatch(rf"{re.escape(name)}-seed(\d+)", experiment) for experiment in experiment_names())
+    matches = (re.fullmatch(rf"{re.escape(name)}-seed(\d+)", experiment) for experiment in dvc_experiments())
     members = {int(match[1]): match[0] for match in matches if match}
     return {seed: read_run(members[seed], params) for seed in sorted(members)}
 
@@ -170,7 +164,14 @@ def _from_dvc(word: str, folder: Path) -> dict[str, Any] | None:
 
 
 def _from_mlflow(word: str, params: Params, folder: Path) -> dict[str, Any]:
-    from cifar_resnet.tracking.artifacts import download_run  # 2 s
+    from cifar_resnet.tracking.lookup import download_run  # 2 s
 
-    artifacts = {path.relative_to(layout.REPORTS).as_posix(): folder / path for path in FILES}
-    return {**vars(download_run(params, word, artifacts))}
+    artifacts = [path.relative_to(layout.REPORTS).as_posix() for path in FILES]
+    run = download_run(params, word, artifacts, folder / layout.REPORTS)
+    return {
+        "settings": run.settings,
+        "commit": run.tags.get(COMMIT),
+        "edited": run.tags.get(DIRTY) == "true",
+        "data_md5": run.data_md5,
+        "model_md5": run.model_md5,
+    }

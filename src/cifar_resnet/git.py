@@ -1,6 +1,10 @@
 """Questions to Git, all of which may stay without an answer."""
 
+import re
 import subprocess
+
+# DVC's experiments are references: the commit they start from, and a name. Others are for its own bookkeeping.
+EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(\S+) (\w+)")
 
 
 def git(*arguments: str) -> str | None:
@@ -10,3 +14,8 @@ def git(*arguments: str) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
+
+
+def dvc_experiments() -> dict[str, str]:
+    """The DVC experiments of all commits: the commit of each, by name."""
+    return dict(EXPERIMENT.findall(git("for-each-ref", "--format=%(refname) %(objectname)", "refs/exps") or ""))

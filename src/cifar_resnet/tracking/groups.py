@@ -2,13 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from time import time
-
-from mlflow.entities import Metric
 
 from cifar_resnet.params import Params
 from cifar_resnet.tracking.provenance import EXPERIMENT
-from cifar_resnet.tracking.runs import FINISHED, all_runs, set_tags
+from cifar_resnet.tracking.results import Value
+from cifar_resnet.tracking.runs import FINISHED, find, log_values, set_tags
 from cifar_resnet.tracking.store import open_store, store_errors
 
 GROUP = "mlflow.pipeline.group"  # tag of the parent run: the group's name
@@ -16,25 +14,23 @@ MEMBER = re.compile(r"-(seed|trial)\d+$")  # how the name of an experiment in a 
 PARENT = "mlflow.parentRunId"  # MLflow's own
 
 
+@store_errors()
 def publish_group(params: Params, group: str, figures: Mapping[str, float]) -> str:
     """Make or complete the parent run of a group, and put its members' runs below it; returns what is there, in words.
 
     Raises:
         UserError: the store fails.
     """
-    with store_errors(), (store := open_store(params.runtime.experiment)).lock:
-        runs = all_runs(store)
+    with (store := open_store(params.runtime.experiment)).lock:
+        runs = find(store)
         parent = next((run for run in runs if run.data.tags.get(GROUP) == group), None)
         if parent is None:
             parent = store.client.create_run(store.experiment_id, run_name=group, tags={GROUP: group})
-        now, parent_id = int(1000 * time()), parent.info.run_id
         shown = parent.data.metrics
-        changed = [Metric(name, value, now, 0) for name, value in figures.items() if shown.get(name) != value]
-        if changed:
-            store.client.log_batch(parent_id, metrics=changed)
+        log_values(store, parent, [Value(name, 0, new) for name, new in figures.items() if shown.get(name) != new])
         children = [run for run in runs if MEMBER.sub("", run.data.tags.get(EXPERIMENT, "")) == group]
         for run in children:
-            set_tags(store, run, {PARENT: parent_id})
+            set_tags(store, run, {PARENT: parent.info.run_id})
         if parent.info.status != FINISHED:
-            store.client.set_terminated(parent_id, FINISHED)
+            store.client.set_terminated(parent.info.run_id, FINISHED)
         return f"MLflow run {group} holds {len(children)} runs"

@@ -1,7 +1,6 @@
 """The run of a training, followed while it lasts."""
 
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -13,24 +12,10 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from cifar_resnet.history import EpochMetrics
 from cifar_resnet.project import Inputs, Project, training_key
 from cifar_resnet.store_location import tracking_uri
+from cifar_resnet.tracking import runs
 from cifar_resnet.tracking.provenance import code_tags, machine_tags, process_tags, workspace_id
 from cifar_resnet.tracking.results import epoch_values
-from cifar_resnet.tracking.runs import (
-    FAILED,
-    FINISHED,
-    KILLED,
-    RUNNING,
-    TRAINING,
-    close_dead_runs,
-    create_run,
-    has_settings,
-    log_values,
-    logged_values,
-    metric_names,
-    set_tags,
-    unpublished_trainings,
-)
-from cifar_resnet.tracking.store import Store, open_store, reason
+from cifar_resnet.tracking.store import Store, open_store, warn
 
 SYSTEM_SECONDS = 10  # between two samples of CPU, memory, disk and network, each of 15 ms of CPU time
 logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)  # it announces its start and its end
@@ -45,37 +30,26 @@ class LiveRun:
     failed: bool = False
     monitor: Any = None  # MLflow's, of the machine
 
-    def log_epoch(self, epoch: EpochMetrics) -> None:
-        """Log an epoch, once: one that the run already has is passed over."""
-        if self.target and not self.failed:
-            with self._or_silence():
-                values = [value for value in epoch_values(epoch) if (value.name, value.step) not in self.logged]
-                log_values(*self.target, values)
-                self.logged.update((value.name, value.step) for value in values)
-
     def open(self, project: Project, inputs: Inputs, finished: Sequence[EpochMetrics]) -> None:
         """Continue the run of an interrupted training, or start one; it gets the `finished` epochs that it lacks."""
         with self._or_silence():
             store = open_store(project.params.runtime.experiment)
-            close_dead_runs(store, locked_workspace=workspace_id())
+            runs.close_dead_runs(store, locked_workspace=workspace_id())
             training = training_key(inputs)
-            earlier = unpublished_trainings(store, training)
-            tags = {
-                TRAINING: training,
-                **code_tags(project),
-                **machine_tags(project.params.compute.device),
-                **process_tags(),
-            }
-            alike = [run for run in earlier if has_settings(run, project.tracked)]
-            fitting = [run for run in alike if finished or not metric_names(run)]
+            tags = {runs.TRAINING: training, **code_tags(project), **machine_tags(project.params.compute.device)}
+            tags |= process_tags()
+            earlier = runs.unpublished_trainings(store, training)
+            alike = [run for run in earlier if runs.has_settings(run, project.tracked)]
+            fitting = [run for run in alike if finished or not runs.metric_names(run)]
             if fitting:
                 run = fitting[-1]
                 earlier.remove(run)
-                store.client.update_run(run.info.run_id, RUNNING)
-                set_tags(store, run, tags)
-                self.logged.update(logged_values(store, run))
-            else:
-                run = create_run(store, project.tracked, live_name(project, training), tags)
+                store.client.update_run(run.info.run_id, runs.RUNNING)
+                runs.set_tags(store, run, tags)
+                self.logged.update(runs.logged_values(store, run))
+            else:  # there are no weights yet to name it by
+                name = f"{runs.short_name(project)}-training-{training[:8]}"
+                run = runs.create_run(store, project.tracked, name, tags)
             for superseded in earlier:  # this very training does all of theirs again
                 store.client.delete_run(superseded.info.run_id)
             self.target = store, run
@@ -85,6 +59,14 @@ class LiveRun:
             self.monitor.start()
         for epoch in finished:
             self.log_epoch(epoch)
+
+    def log_epoch(self, epoch: EpochMetrics) -> None:
+        """Log an epoch, once: one that the run already has is passed over."""
+        if self.target and not self.failed:
+            with self._or_silence():
+                values = [value for value in epoch_values(epoch) if (value.name, value.step) not in self.logged]
+                runs.log_values(*self.target, values)
+                self.logged.update((value.name, value.step) for value in values)
 
     def close(self, status: str) -> None:
         """Set how the run ended. A store that failed meanwhile gets one more chance."""
@@ -116,32 +98,12 @@ def live_training(project: Project, inputs: Inputs, finished: Sequence[EpochMetr
     tracking_uri()
     live = LiveRun()
     live.open(project, inputs, finished)
+    status = runs.KILLED  # by a signal, which is no Exception
     try:
         yield live
+        status = runs.FINISHED
     except Exception:
-        live.close(FAILED)
+        status = runs.FAILED
         raise
-    except BaseException:  # a signal
-        live.close(KILLED)
-        raise
-    live.close(FINISHED)
-
-
-def live_name(project: Project, training: str) -> str:
-    """The name of a run before there are weights to name it by."""
-    return f"{short_name(project)}-training-{training[:8]}"
-
-
-def short_name(project: Project) -> str:
-    """What people tell runs apart by: data set, length and seed."""
-    params = project.params
-    return f"{params.data.dataset}-{params.train.epochs}ep-seed{params.train.seed}"
-
-
-def warn(error: Exception, consequence: str) -> None:
-    """Say in one line on stderr that the store failed, and what repairs it."""
-    print(
-        f"warning: MLflow failed, {consequence}; `python -m pipeline.sync` publishes it later "
-        f"({type(error).__name__}: {reason(error)})",
-        file=sys.stderr,
-    )
+    finally:
+        live.close(status)

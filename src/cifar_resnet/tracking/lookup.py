@@ -5,73 +5,70 @@ MD5 of the weights in its `dvc.lock`, are the state that the run is tagged with.
 was made before or after the training, and whatever settings came later.
 """
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from cifar_resnet import layout
 from cifar_resnet.errors import UserError
-from cifar_resnet.git import git
+from cifar_resnet.git import dvc_experiments, git
 from cifar_resnet.params import Params, read_yaml
 from cifar_resnet.project import DEFINITION, LOCK, parse_lock, parse_stages, select, state_key
-from cifar_resnet.tracking.provenance import BASELINE, CHANGED, COMMIT, DIRTY, EXPERIMENT, RECONSTRUCTED
-from cifar_resnet.tracking.runs import MODEL, STATE, all_runs, carry_over, close_dead_runs, runs_of_state
+from cifar_resnet.tracking.provenance import COMMIT, EXPERIMENT
+from cifar_resnet.tracking.registry import CHAMPION
+from cifar_resnet.tracking.runs import MODEL, STATE, carry_over, close_dead_runs, find
 from cifar_resnet.tracking.store import open_store, store_errors
 
-EXPERIMENT_REFS = "refs/exps"  # where DVC keeps its experiments in Git, beside others for its own bookkeeping
-EXPERIMENT_REF = re.compile(EXPERIMENT_REFS + "/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")  # of its baseline, and its name
 MIN_PREFIX = 6  # characters of a run's identifier
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run, and what leads from it to the code."""
+    """A run, and what leads from it to the code and the data."""
 
     name: str
     run_id: str
     status: str
-    accuracy: float | None
     started: datetime
-    state: str | None
-    model_md5: str | None  # of its weights
-    commit: str | None  # that the process saw; of a reconstructed run, that recorded the results
-    dirty: bool  # the code differed from that commit
-    changed: str  # settings that differed from that commit, with their values
-    reconstructed: bool
-    experiment: str | None  # of DVC
-    baseline: str | None  # the commit that the experiment started from
+    accuracy: float | None  # on the test set
+    settings: Mapping[str, str]  # all that shape results, by dotted name
+    tags: Mapping[str, str]  # the names of those that lead to the code are in `provenance`
+    data_md5: str | None  # of the data set's folder
+    model_md5: str | None  # of the weights
 
 
+@store_errors()
 def list_runs(params: Params) -> list[RunRecord]:
     """Every run of the MLflow experiment in the settings, newest first.
 
     Raises:
         UserError: the store fails.
     """
-    with store_errors():
-        store = open_store(params.runtime.experiment)
-        close_dead_runs(store)
-        return [_record(run) for run in reversed(all_runs(store))]
+    store = open_store(params.runtime.experiment)
+    close_dead_runs(store)
+    return [_record(run) for run in reversed(find(store))]
 
 
+@store_errors()
 def find_runs(params: Params, word: str) -> list[RunRecord]:
     """The runs that `word` means: a run's name or identifier, a commit (any Git revision) or a DVC experiment.
 
     Raises:
         UserError: it means none, or the store fails.
     """
-    with store_errors():
-        store = open_store(params.runtime.experiment)
-        carry_over(store)
-        records = [_record(run) for run in all_runs(store)]
-        runs = [record for record in records if _is_called(record, word)]
-        if not runs and (revision := find_revision(word)):
-            state = state_at(revision)
-            runs = [_record(run) for run in runs_of_state(store, state)] if state else []
-            runs = runs or [record for record in records if record.commit == revision]
+    store = open_store(params.runtime.experiment)
+    carry_over(store)
+    records = [_record(run) for run in find(store)]
+    runs = [record for record in records if _is_called(record, word)]
+    revision = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{word}^{{commit}}")
+    if not runs and (revision := revision or dvc_experiments().get(word)):
+        state = _state_at(revision)
+        runs = [record for record in records if state and record.tags.get(STATE) == state]
+        runs = runs or [record for record in records if record.tags.get(COMMIT) == revision]
     if not runs:
         raise UserError(
             f"{word!r} is no run in MLflow experiment {params.runtime.experiment!r}, and no commit or DVC experiment "
@@ -80,11 +77,44 @@ def find_runs(params: Params, word: str) -> list[RunRecord]:
     return runs
 
 
+@store_errors()
+def download_run(params: Params, word: str, artifacts: Iterable[str], folder: Path) -> RunRecord:
+    """Copy artifacts of the run that `word` means, a name, an identifier or `champion`, into `folder`.
+
+    Raises:
+        UserError: it means no run or several, the run lacks an artifact, or the store fails.
+    """
+    client = open_store(params.runtime.experiment).client
+    if word == CHAMPION:
+        name = params.runtime.registered_model
+        try:
+            run_id = str(client.get_model_version_by_alias(name, CHAMPION).run_id)
+        except MlflowException:
+            raise UserError(f"no model of {name} in MLflow is {CHAMPION} yet: `dvc repro` makes one") from None
+    else:
+        run_id, *others = (run.run_id for run in find_runs(params, word))
+        if others:
+            either = " or ".join([run_id, *others])
+            raise UserError(f"{word} means {1 + len(others)} runs: give the identifier of one, {either}")
+    run = _record(client.get_run(run_id))
+    for artifact in artifacts:
+        path = folder / artifact
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            Path(client.download_artifacts(run_id, artifact, str(path.parent))).replace(path)
+        except (MlflowException, OSError):
+            raise UserError(
+                f"run {run.name} has no {artifact}: check its state out, and `python -m pipeline.sync` adds it"
+            ) from None
+    return run
+
+
 def recorded_in(run: RunRecord) -> Iterator[str]:
     """The commits and DVC experiments that hold a run's state, newest first, in words."""
-    experiments = {commit: name for name, commit in _experiments()}
+    experiments = {commit: name for name, commit in dvc_experiments().items()}
+    state = run.tags.get(STATE)
     for commit in (git("rev-list", "--all", "--", f"./{layout.PARAMS}", f"./{LOCK}") or "").split():
-        if run.state and state_at(commit) == run.state:
+        if state and _state_at(commit) == state:
             if commit in experiments:
                 yield f"DVC experiment {experiments[commit]} ({commit[:8]})"
             else:
@@ -92,44 +122,26 @@ def recorded_in(run: RunRecord) -> Iterator[str]:
 
 
 def _record(run: Run) -> RunRecord:
-    tags = run.data.tags
+    inputs = run.inputs.dataset_inputs if run.inputs else []
     return RunRecord(
         name=run.info.run_name,
         run_id=run.info.run_id,
         status=run.info.status,
-        accuracy=run.data.metrics.get("evaluate/accuracy"),
         started=datetime.fromtimestamp(run.info.start_time / 1000).astimezone(),
-        state=tags.get(STATE),
-        model_md5=tags.get(MODEL),
-        commit=tags.get(COMMIT),
-        dirty=tags.get(DIRTY) == "true",
-        changed=tags.get(CHANGED, ""),
-        reconstructed=RECONSTRUCTED in tags,
-        experiment=tags.get(EXPERIMENT),
-        baseline=tags.get(BASELINE),
+        accuracy=run.data.metrics.get("evaluate/accuracy"),
+        settings=run.data.params,
+        tags=run.data.tags,
+        data_md5=f"{inputs[0].dataset.digest}.dir" if inputs else None,
+        model_md5=run.data.tags.get(MODEL),
     )
 
 
 def _is_called(run: RunRecord, word: str) -> bool:
     is_prefix = len(word) >= MIN_PREFIX and run.run_id.startswith(word)
-    return is_prefix or word in (run.name, run.experiment)
+    return is_prefix or word in (run.name, run.tags.get(EXPERIMENT))
 
 
-def find_revision(word: str) -> str | None:
-    """The commit that a Git revision or a DVC experiment's name means."""
-    commit = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{word}^{{commit}}")
-    return commit or dict(_experiments()).get(word)
-
-
-def _experiments() -> Iterator[tuple[str, str]]:
-    """Name and commit of each DVC experiment."""
-    for line in (git("for-each-ref", "--format=%(refname) %(objectname)", EXPERIMENT_REFS) or "").splitlines():
-        ref, commit = line.split()
-        if named := EXPERIMENT_REF.fullmatch(ref):
-            yield named[1], commit
-
-
-def state_at(revision: str) -> str | None:
+def _state_at(revision: str) -> str | None:
     """The state that a commit holds, None if its pipeline has not run."""
     settings, stages, lock = (git("show", f"{revision}:./{file}") for file in (layout.PARAMS, DEFINITION, LOCK))
     if settings is None or stages is None or lock is None:

@@ -1,4 +1,4 @@
-"""Where a run comes from: commit, DVC experiment, machine, versions."""
+"""Where a run comes from: commit, DVC experiment, machine, versions, process."""
 
 import getpass
 import os
@@ -16,13 +16,14 @@ from cifar_resnet.params import read_yaml
 from cifar_resnet.project import LOCK, Project, flat
 
 CODE = ("dvc.yaml", "src", "pipeline")
+# Tags
 COMMIT = "mlflow.source.git.commit"  # MLflow's own name, which its UI shows
 DIRTY = "git_dirty"  # whether the code was not that of the commit
 CHANGED = "changed_settings"  # those that were not as in the commit
 RECONSTRUCTED = "reconstructed"  # made from dvc.lock and the files, not by the stages as they ran
 RECORDED = "recorded_in_commit"  # whose dvc.lock has these results
 EXPERIMENT = "dvc_experiment"
-BASELINE = "dvc_baseline"
+BASELINE = "dvc_baseline"  # the commit that the experiment started from
 HOST, PID, PID_STARTED = "host", "mlflow.pipeline.pid", "mlflow.pipeline.pid_started"
 WORKSPACE = "mlflow.pipeline.workspace"
 MAX_TAG_CHARACTERS = 5000  # MLflow's limit
@@ -30,18 +31,31 @@ MAX_TAG_CHARACTERS = 5000  # MLflow's limit
 
 def code_tags(project: Project) -> dict[str, str]:
     """The commit, how code and settings differ from it, and the DVC experiment that runs, if one does."""
-    tags = {}
+    variables = {EXPERIMENT: "DVC_EXP_NAME", BASELINE: "DVC_EXP_BASELINE_REV"}
+    tags = {tag: os.environ[variable] for tag, variable in variables.items() if os.environ.get(variable)}
     if commit := git("rev-parse", "--verify", "HEAD"):
-        changed = changed_settings(project, commit)
-        tags = {
-            COMMIT: commit,
-            DIRTY: "false" if _status(*CODE) == "" else "true",
-            CHANGED: ", ".join(changed)[:MAX_TAG_CHARACTERS],
-        }
-    for tag, variable in ((EXPERIMENT, "DVC_EXP_NAME"), (BASELINE, "DVC_EXP_BASELINE_REV")):
-        if value := os.environ.get(variable):
-            tags[tag] = value
+        changed = ", ".join(changed_settings(project, commit))[:MAX_TAG_CHARACTERS]
+        tags |= {COMMIT: commit, DIRTY: "false" if _status(*CODE) == "" else "true", CHANGED: changed}
     return tags
+
+
+def changed_settings(project: Project, commit: str) -> list[str]:
+    """The tracked settings that a commit has other values of, as NAME=VALUE."""
+    # In a folder that Git ignores, such as the demo's, those of the project.
+    text = git("show", f"{commit}:./{PARAMS}") or git("show", f"{commit}:{PARAMS}") or "{}"
+    try:
+        committed = flat(read_yaml(text, PARAMS.name))
+    except (AttributeError, UserError):  # what was committed is no params.yaml
+        committed = {}
+    return [f"{name}={value}" for name, value in project.tracked.items() if committed.get(name) != value]
+
+
+def _status(*paths: str) -> str | None:
+    """Git's list of changes and new files; in a folder that Git ignores, such as the demo's, against the project."""
+    top: tuple[str, ...] = ()
+    if not git("ls-files", "--", PARAMS.name):
+        top = ("--no-optional-locks", "--git-dir", git("rev-parse", "--absolute-git-dir") or "", "--work-tree", ".")
+    return git(*top, "status", "--porcelain", "--", *paths)
 
 
 def recording_commit() -> tuple[str, int] | None:
@@ -60,35 +74,17 @@ def reconstruction_tags() -> tuple[dict[str, str], int]:
     return tags, int(1000 * LOCK.stat().st_mtime)
 
 
-def changed_settings(project: Project, commit: str) -> list[str]:
-    """The tracked settings that a commit has other values of, as NAME=VALUE."""
-    try:
-        committed = flat(read_yaml(_show(commit, PARAMS.name) or "{}", PARAMS.name))
-    except (AttributeError, UserError):  # what was committed is no params.yaml
-        committed = {}
-    return [f"{name}={value}" for name, value in project.tracked.items() if committed.get(name) != value]
-
-
-def _status(*paths: str) -> str | None:
-    """Git's list of changes and new files; in a folder that Git ignores, such as the demo's, against the project."""
-    if git("ls-files", "--", PARAMS.name):
-        return git("status", "--porcelain", "--", *paths)
-    top = ("--no-optional-locks", "--git-dir", git("rev-parse", "--absolute-git-dir") or "", "--work-tree", ".")
-    return git(*top, "status", "--porcelain", "--", *paths)
-
-
-def _show(commit: str, file: str) -> str | None:
-    """A committed file; in a folder that Git ignores, that of the project."""
-    return git("show", f"{commit}:./{file}") or git("show", f"{commit}:{file}")
-
-
 def machine_tags(device: str) -> dict[str, str]:
     """Who runs this, on what and with which libraries; `device` is the setting of that name."""
     import torch  # here, because looking up runs needs none of it
 
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # in a container the user may have only a number
+        user = str(os.getuid())
     on_gpu = device != "cpu" and torch.cuda.is_available()
     return {
-        "mlflow.user": _user(),
+        "mlflow.user": user,
         "mlflow.source.name": "dvc.yaml",
         HOST: socket.gethostname(),
         "device": torch.cuda.get_device_name() if on_gpu else f"cpu ({platform.machine()})",
@@ -131,11 +127,3 @@ def is_dead(tags: dict[str, str]) -> bool:
     except psutil.NoSuchProcess:
         return True
     return abs(started - float(tags[PID_STARTED])) > 2  # seconds; the clock may have been set meanwhile
-
-
-def _user() -> str:
-    """The user's name; in a container the user may have only a number."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())

@@ -7,6 +7,8 @@ never by a file, made if it is missing and completed from the files. Doing so ag
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Run
 
@@ -16,7 +18,7 @@ from cifar_resnet.errors import UserError
 from cifar_resnet.history import read_history
 from cifar_resnet.project import LOCK, Project, file_md5, read_lock, state_key, text_md5, training_key
 from cifar_resnet.records import remove_false_records
-from cifar_resnet.tracking.live import short_name, warn
+from cifar_resnet.tracking import runs
 from cifar_resnet.tracking.provenance import (
     EXPERIMENT,
     RECORDED,
@@ -27,22 +29,8 @@ from cifar_resnet.tracking.provenance import (
 )
 from cifar_resnet.tracking.registry import TEST, VALIDATION, elect_champion, find_model, has_files, register_model
 from cifar_resnet.tracking.results import Results, Value, read_results, test_metrics
-from cifar_resnet.tracking.runs import (
-    FINISHED,
-    MODEL,
-    STATE,
-    TRAINING,
-    close_dead_runs,
-    create_run,
-    has_settings,
-    log_values,
-    logged_values,
-    runs_of_model,
-    runs_of_state,
-    set_tags,
-    unpublished_trainings,
-)
-from cifar_resnet.tracking.store import Store, open_store, store_errors
+from cifar_resnet.tracking.runs import MODEL, STATE, TRAINING
+from cifar_resnet.tracking.store import Store, open_store, store_errors, warn
 
 VALUES = "mlflow.pipeline.values"  # tag: hash of the metric values that the run has
 FILES = "mlflow.pipeline.files"  # tag: MD5 of each published file, as JSON
@@ -71,19 +59,21 @@ def publish_stage(stage: str, project: Project) -> None:
         print(f"MLflow: {action}")
 
 
+@store_errors()
 def publish(project: Project, completed: frozenset[str] = frozenset()) -> Publication:
     """Make the run of the state on disk complete; `completed` stages have just run, before DVC locks their outputs.
 
     Raises:
         UserError: the store fails, its address is wrong or the experiment was deleted.
     """
-    with store_errors(), (store := open_store(project.params.runtime.experiment)).lock:
-        actions = [f"closed {name}, whose process is gone" for name in close_dead_runs(store)]
+    with (store := open_store(project.params.runtime.experiment)).lock:
+        actions = [f"closed {name}, whose process is gone" for name in runs.close_dead_runs(store)]
         actions += [] if completed else remove_false_records()
         results = read_results(project, completed)
-        if obstacle := _obstacle(results, completed):
-            return Publication(None, None, tuple(actions), obstacle)
-        publisher = _Publisher(store, project, results, file_md5(layout.MODEL))
+        if results.obstacle:
+            return Publication(None, None, tuple(actions), results.obstacle)
+        runs.carry_over(store)
+        publisher = _Publisher(store, project, results)
         run, claimed = publisher.claim_run(completed)
         actions += claimed
         for step in (publisher.add_model, publisher.add_values, publisher.add_files, publisher.add_facts):
@@ -92,50 +82,48 @@ def publish(project: Project, completed: frozenset[str] = frozenset()) -> Public
         return Publication(run.info.run_id, publisher.name(run), tuple(actions), None)
 
 
-def _obstacle(results: Results, completed: frozenset[str]) -> str | None:
-    if results.edited and not completed:
-        return f"{results.edited}: run `dvc repro`"
-    if reason := results.stale.get("train"):
-        return f"train: {reason}: run `dvc pull` or `dvc repro`"
-    return None
-
-
 @dataclass(frozen=True)
 class _Publisher:
     store: Store
     project: Project
     results: Results
-    model_md5: str
 
-    @property
+    @cached_property
+    def model_md5(self) -> str:
+        return file_md5(layout.MODEL)
+
+    @cached_property
     def state(self) -> str:
         return state_key(self.project.tracked, self.model_md5)
 
-    @property
-    def accuracy(self) -> float | None:
-        return float(test_metrics()["accuracy"]) if self.results.is_current("evaluate") else None
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """What the test set says of the model; nothing before it was evaluated."""
+        return test_metrics() if "evaluate" in self.results.outs else {}
 
-    @property
-    def figures(self) -> dict[str, float]:
-        """The accuracies that say which model is the best, once it is evaluated."""
-        last = read_history(layout.HISTORY)[-1]
-        held_out = {VALIDATION: last.held_out_accuracy} if last.held_out_name == "validation" else {}
-        return {} if self.accuracy is None else {TEST: self.accuracy, **held_out}
+    @cached_property
+    def values(self) -> dict[tuple[str, int], float]:
+        """The metric values that the run is to show, by name and step."""
+        return {(name, step): value for name, step, value in self.results.values()}
+
+    @cached_property
+    def values_digest(self) -> str:
+        return text_md5(json.dumps([[*key, value] for key, value in self.values.items()]))
 
     def name(self, run: Run | None = None) -> str:
         experiment = run.data.tags.get(EXPERIMENT) if run else None
-        accuracy = None if self.accuracy is None else f"{100 * self.accuracy:.2f}"
-        return "-".join(filter(None, [experiment, short_name(self.project), accuracy, self.state[:8]]))
+        accuracy = f"{100 * self.metrics['accuracy']:.2f}" if self.metrics else None
+        return "-".join(filter(None, [experiment, runs.short_name(self.project), accuracy, self.state[:8]]))
 
     def claim_run(self, completed: frozenset[str]) -> tuple[Run, list[str]]:
         """The one run of this state: published before, followed live, or new; others of the same state are removed."""
         actions = []
         inputs = self.project.inputs("train") if "train" in completed else read_lock()["train"].inputs
         training = training_key(inputs)
-        candidates = runs_of_state(self.store, self.state)
-        candidates += reversed(unpublished_trainings(self.store, training))  # the newest training first
-        shown = (run for run in candidates if has_settings(run, self.project.tracked))
-        fitting = next((run for run in shown if self._missing(run) is not None), None)
+        candidates = runs.tagged(self.store, STATE, self.state)
+        candidates += reversed(runs.unpublished_trainings(self.store, training))  # the newest training first
+        shown = (run for run in candidates if runs.has_settings(run, self.project.tracked))
+        fitting = next((run for run in shown if self.missing_values(run) is not None), None)
         for run in candidates:
             if run is not fitting:
                 self.store.client.delete_run(run.info.run_id)
@@ -147,65 +135,63 @@ class _Publisher:
                 seen, started_ms = code_tags(self.project) | machine_tags(self.project.params.compute.device), None
             else:
                 seen, started_ms = reconstruction_tags()
-            fitting = create_run(self.store, self.project.tracked, self.name(), seen | identity, started_ms)
+            fitting = runs.create_run(self.store, self.project.tracked, self.name(), seen | identity, started_ms)
             actions.append(f"created {self.name()}" + ("" if completed else f", reconstructed from {LOCK}"))
-        elif set_tags(self.store, fitting, identity) and STATE not in fitting.data.tags:
+        elif runs.set_tags(self.store, fitting, identity) and STATE not in fitting.data.tags:
             actions.append(f"the run followed live is {self.name(fitting)} now")
         return fitting, actions
 
-    def _missing(self, run: Run) -> list[Value] | None:
+    def missing_values(self, run: Run) -> list[Value] | None:
         """The values that a run lacks; None if it has others than the files, which MLflow cannot take back."""
-        if run.data.tags.get(VALUES) == self._values_digest():
+        if run.data.tags.get(VALUES) == self.values_digest:
             return []
-        values = {(name, step): value for name, step, value in self.results.values()}
-        logged = logged_values(self.store, run)
-        if any(numbers != [values.get(key, numbers[0])] for key, numbers in logged.items()):
+        logged = runs.logged_values(self.store, run)
+        if any(numbers != [self.values.get(key, numbers[0])] for key, numbers in logged.items()):
             return None
-        return [Value(*key, value) for key, value in values.items() if key not in logged]
-
-    def _values_digest(self) -> str:
-        return text_md5(json.dumps(self.results.values()))
+        return [Value(*key, value) for key, value in self.values.items() if key not in logged]
 
     def add_model(self, run: Run) -> Iterator[str]:
         """Log, link and register the model; if its files are gone, log them again."""
-        model = find_model(self.store, self.model_md5)
-        if model is None or not has_files(self.store, model):
+        known = find_model(self.store, self.model_md5)
+        model = known if known and has_files(self.store, known) else None
+        if model is None:
             from cifar_resnet.tracking.model_logging import log_model  # takes 2 s, and a complete run does not need it
 
             try:
-                restored = model is not None
-                model = log_model(self.store, run, self.project.params, self.model_md5, model)
+                model = log_model(self.store, run, self.project.params, self.model_md5, known)
             except UserError as error:
                 yield f"the model is not published: {error}"
                 return
-            yield "restored the model's files" if restored else "logged the model"
-        yield from register_model(self.store, run, self.project.params, model, self.figures)
+            yield "restored the model's files" if known else "logged the model"
+        figures = {TEST: self.metrics["accuracy"]} if self.metrics else {}
+        last = read_history(layout.HISTORY)[-1]
+        if figures and last.held_out_name == "validation":
+            figures[VALIDATION] = last.held_out_accuracy
+        yield from register_model(self.store, run, self.project.params, model, figures)
 
     def add_values(self, run: Run) -> Iterator[str]:
         """Log the metric values that the run lacks."""
-        if missing := self._missing(run):
+        if missing := self.missing_values(run):
             model = find_model(self.store, self.model_md5)
-            log_values(self.store, run, missing, model.model_id if model else None)
+            runs.log_values(self.store, run, missing, model.model_id if model else None)
             yield f"added {len(missing)} metric values"
-        set_tags(self.store, run, {VALUES: self._values_digest()})
+        runs.set_tags(self.store, run, {VALUES: self.values_digest})
 
     def add_files(self, run: Run) -> Iterator[str]:
         """Log the reports that the run lacks or has other contents of."""
+        client, run_id = self.store.client, run.info.run_id
+        listed = client.list_artifacts(run_id)
+        inside = [client.list_artifacts(run_id, entry.path) for entry in listed if entry.is_dir]
+        stored = {file.path for files in (listed, *inside) for file in files}
         noted = json.loads(run.data.tags.get(FILES, "{}"))
-        stored = self._stored_files(run)
-        digests = {name: file_md5(path) for name, path in self.results.files().items()}
+        files = self.results.files()
+        digests = {name: file_md5(path) for name, path in files.items()}
         missing = [name for name, md5 in digests.items() if name not in stored or noted.get(name) != md5]
         for name in missing:
-            path = self.results.files()[name]
-            self.store.client.log_artifact(run.info.run_id, str(path), name.rpartition("/")[0])
-        set_tags(self.store, run, {FILES: json.dumps(noted | digests, sort_keys=True)})
+            client.log_artifact(run_id, str(files[name]), name.rpartition("/")[0])
+        runs.set_tags(self.store, run, {FILES: json.dumps(noted | digests, sort_keys=True)})
         if missing:
             yield f"added {len(missing)} files"
-
-    def _stored_files(self, run: Run) -> set[str]:
-        listed = self.store.client.list_artifacts(run.info.run_id)
-        inside = [self.store.client.list_artifacts(run.info.run_id, entry.path) for entry in listed if entry.is_dir]
-        return {file.path for files in (listed, *inside) for file in files}
 
     def add_facts(self, run: Run) -> Iterator[str]:
         """Name, describe and end the run; note its data set, the first run of its weights, and its commit."""
@@ -213,29 +199,29 @@ class _Publisher:
         if self.results.data_md5 and not (run.inputs and run.inputs.dataset_inputs):
             client.log_inputs(run_id, [_dataset_input(self.project.params.data.dataset, self.results.data_md5)])
             yield "noted the data set"
-        first = runs_of_model(self.store, self.model_md5)[0]
-        if first.info.run_id != run_id:
-            set_tags(self.store, run, {SAME_WEIGHTS: first.info.run_id})
+        first = runs.tagged(self.store, MODEL, self.model_md5)[0]
+        is_first = first.info.run_id == run_id
+        if not is_first:
+            runs.set_tags(self.store, run, {SAME_WEIGHTS: first.info.run_id})
         if RECORDED not in run.data.tags and (found := recording_commit()):
-            set_tags(self.store, run, {RECORDED: found[0]})
+            runs.set_tags(self.store, run, {RECORDED: found[0]})
             yield f"noted commit {found[0][:8]}, which recorded the results"
         shown_before = json.loads(run.data.tags.get(FILES, "{}")).keys()
         if shown_before <= self.results.files().keys():  # else the run knows more than the files here
             if run.info.run_name != self.name(run):
                 client.update_run(run_id, name=self.name(run))
-            set_tags(self.store, run, {DESCRIPTION: self.description(first if first.info.run_id != run_id else None)})
-        if run.info.status != FINISHED:
-            client.set_terminated(run_id, FINISHED)
+            runs.set_tags(self.store, run, {DESCRIPTION: self.description(None if is_first else first)})
+        if run.info.status != runs.FINISHED:
+            client.set_terminated(run_id, runs.FINISHED)
 
     def description(self, first: Run | None) -> str:
         """What MLflow shows above a run, in Markdown; `first` is an earlier run with the same weights."""
         train = self.project.params.train
         lines = [f"{train.epochs} epochs on {self.project.params.data.dataset}, seed {train.seed}."]
-        if self.results.is_current("evaluate"):
-            metrics = test_metrics()
-            lines.insert(0, f"**{metrics['accuracy']:.2%} test accuracy**, loss {metrics['loss']:.4f}.")
+        if self.metrics:
+            lines.insert(0, f"**{self.metrics['accuracy']:.2%} test accuracy**, loss {self.metrics['loss']:.4f}.")
             lines.append("Mistakes, the most confident first: artifact `evaluate/misclassified.csv`.")
-        if self.results.is_current("gradcam_report"):
+        if "gradcam_report" in self.results.outs:
             lines.append("Where the network looked: artifact `gradcam/index.html`.")
         if first:
             lines.append(f"The weights are those of run {first.info.run_name} ({first.info.run_id}).")

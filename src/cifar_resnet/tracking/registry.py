@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -56,17 +57,16 @@ def register_model(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    yield from _remove_orphans(store, name)
+    for orphan in _versions(store, name):
+        if "dataset" in orphan.tags and _is_deleted(store, orphan.source or ""):  # it cannot be served
+            client.delete_model_version(name, orphan.version)
+            yield f"removed version {orphan.version} of {name}, whose model was deleted"
     source = f"models:/{model.model_id}"
     version = next((version for version in _versions(store, name) if version.source == source), None)
     if version is None:
-        version = client.create_model_version(
-            name,
-            source,
-            run.info.run_id,
-            {"dataset": params.data.dataset},
-            await_creation_for=0,  # it is there at once
-            model_id=model.model_id,
+        tags = {"dataset": params.data.dataset}
+        version = client.create_model_version(  # which is there at once
+            name, source, run.info.run_id, tags, await_creation_for=0, model_id=model.model_id
         )
         yield f"registered the model as {name} version {version.version}"
     changed = {key: str(value) for key, value in figures.items() if version.tags.get(key) != str(value)}
@@ -130,14 +130,6 @@ def _answers(store: Store, version: ModelVersion) -> list[tuple[str, str]] | Non
             return [(row["true"], row["predicted"]) for row in csv.DictReader(file)]
 
 
-def _remove_orphans(store: Store, name: str) -> Iterator[str]:
-    """Remove the versions of ours whose logged model was deleted: they cannot be served."""
-    for version in _versions(store, name):
-        if "dataset" in version.tags and _is_deleted(store, version.source or ""):
-            store.client.delete_model_version(name, version.version)
-            yield f"removed version {version.version} of {name}, whose model was deleted"
-
-
 def _is_deleted(store: Store, source: str) -> bool:
     """Whether a version's source names a logged model, of whatever experiment, that is no more."""
     if not source.startswith("models:/"):
@@ -151,11 +143,10 @@ def _is_deleted(store: Store, source: str) -> bool:
 
 def _figure(version: ModelVersion, name: str) -> float | None:
     """What this project noted of a version; None of one that was registered by hand."""
-    try:
-        figure = float(version.tags[name])
-    except (KeyError, ValueError):
-        return None
-    return figure if 0 <= figure <= 1 else None
+    with suppress(KeyError, ValueError):
+        if 0 <= (figure := float(version.tags[name])) <= 1:
+            return figure
+    return None
 
 
 def _versions(store: Store, name: str) -> list[ModelVersion]:

@@ -15,7 +15,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,19 +35,15 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True)
 class Results:
-    """Which stages' outputs belong to the settings, and why the others' do not; of the stages that a run shows."""
+    """What a run is to show: the outputs of the stages that ran with the current settings."""
 
-    outs: Mapping[str, tuple[str, ...]]  # by stage, in order
-    stale: Mapping[str, str]  # stage: reason
-    edited: str | None  # a setting that a stage has run with another value of, in words
+    outs: Mapping[str, tuple[str, ...]]  # by stage, of those only, in order
+    obstacle: str | None  # why nothing can be shown, and what to do
     data_md5: str | None  # of the data set's folder
-
-    def is_current(self, stage: str) -> bool:
-        return stage in self.outs and stage not in self.stale
 
     def files(self) -> dict[str, Path]:
         """Every report to show, under its path among the run's artifacts."""
-        paths = [Path(path) for stage, outs in self.outs.items() if self.is_current(stage) for path in outs]
+        paths = [Path(path) for outs in self.outs.values() for path in outs]
         return {
             path.relative_to(layout.REPORTS).as_posix(): path
             for path in paths
@@ -57,7 +53,7 @@ class Results:
     def values(self) -> list[Value]:
         """Every metric value to show; infinities and NaN, which MLflow cannot chart, are left out."""
         readers = {"lr_find": _sweep_values, "train": _training_values, "evaluate": _test_values}
-        values = [value for stage, read in readers.items() if self.is_current(stage) for value in read()]
+        values = [value for stage, read in readers.items() if stage in self.outs for value in read()]
         return [value for value in values if math.isfinite(value.value)]
 
 
@@ -65,17 +61,18 @@ def read_results(project: Project, completed: frozenset[str]) -> Results:
     """Compare the files with `dvc.lock`; `completed` stages have just run in this process, before DVC locks them."""
     lock = read_lock()
     shown = {name: stage.outs for name, stage in project.stages.items() if stage.published}
-    stale, edited = {}, None
+    current, obstacle = dict(shown), None
     for name in (name for name in shown if name not in completed):  # in order, so that the first reason counts
         changed = changed_setting(lock[name].inputs.settings, project.settings_of(name)) if name in lock else None
-        edited = edited or (changed and f"{name} ran with {changed}")
+        if changed and not completed:
+            obstacle = obstacle or f"{name} ran with {changed}: run `dvc repro`"
         if reason := changed or _changed_file(name, lock, shown):
-            stale[name] = reason
+            del current[name]
+            if name == "train":
+                obstacle = obstacle or f"train: {reason}: run `dvc pull` or `dvc repro`"
     folder = (layout.DATA / project.params.data.dataset).as_posix()
-    data_md5 = next(
-        (record.outs[folder].removesuffix(".dir") for record in lock.values() if folder in record.outs), None
-    )
-    return Results(shown, stale, edited, data_md5)
+    digests = (record.outs[folder].removesuffix(".dir") for record in lock.values() if folder in record.outs)
+    return Results(current, obstacle, next(digests, None))
 
 
 def _changed_file(stage: str, lock: Mapping[str, Record], shown: Mapping[str, tuple[str, ...]]) -> str | None:
@@ -85,12 +82,10 @@ def _changed_file(stage: str, lock: Mapping[str, Record], shown: Mapping[str, tu
     made_by = {path: md5 for record in lock.values() for path, md5 in record.outs.items()}
     in_run = {path for outs in shown.values() for path in outs}
     for path, md5 in {**lock[stage].inputs.files, **lock[stage].outs}.items():
-        if path in in_run:
-            if not Path(path).is_file():
-                return f"{path} is missing"
-            if file_md5(Path(path)) != md5:
-                return f"{path} has changed"
-        elif made_by.get(path, md5) != md5:  # the data set: 180 MB that need no reading here
+        if path in in_run and not Path(path).is_file():
+            return f"{path} is missing"
+        # The data set, 180 MB, needs no reading here.
+        if md5 != (file_md5(Path(path)) if path in in_run else made_by.get(path, md5)):
             return f"{path} has changed"
     return None
 
@@ -107,37 +102,32 @@ def _sweep_values() -> Iterator[Value]:
             for name in ("lr", "loss", "smoothed_loss"):
                 yield Value(f"lr_find/{name}", int(row["step"]), float(row[name]))
     found = json.loads(layout.LR_FOUND.read_text(encoding="utf-8"))
-    yield Value("lr_find/lr_min", 0, found["lr_min"])
-    yield Value("lr_find/lr_max", 0, found["lr_max"])
-    names = _name_parts(found["suggestions"])
-    for rule, rate in found["suggestions"].items():
-        yield Value(f"lr_find/suggestion/{names[rule]}", 0, rate)
+    yield from (Value(f"lr_find/{name}", 0, found[name]) for name in ("lr_min", "lr_max"))
+    yield from _group("lr_find/suggestion", found["suggestions"])
 
 
 def _training_values() -> Iterator[Value]:
     for epoch in read_history(layout.HISTORY):
         yield from epoch_values(epoch)
     used = json.loads(layout.TRAIN_METRICS.read_text(encoding="utf-8"))
-    yield Value("lr_min", 0, used["lr_min"])
-    yield Value("lr_max", 0, used["lr_max"])
+    yield from (Value(name, 0, used[name]) for name in ("lr_min", "lr_max"))
 
 
 def _test_values() -> Iterator[Value]:
     for name, value in test_metrics().items():
         if isinstance(value, dict):
-            group, names = name.removesuffix("_accuracy"), _name_parts(value)
-            yield from (Value(f"evaluate/{group}/{names[part]}", 0, number) for part, number in value.items())
+            yield from _group(f"evaluate/{name.removesuffix('_accuracy')}", value)
         else:
             yield Value(f"evaluate/{name}", 0, value)
 
 
-def _name_parts(texts: Iterable[str]) -> dict[str, str]:
-    """For each text a part of a metric's name: MLflow takes 250 characters in all, and few signs. No two are alike."""
-    parts: dict[str, str] = {}
-    for text in texts:
-        part = re.sub(r"[^\w.\- :]", "_", text)[:200]
-        parts[text] = f"{part} {len(parts)}" if part in parts.values() else part
-    return parts
+def _group(prefix: str, numbers: Mapping[str, float]) -> Iterator[Value]:
+    """Values named by any texts: MLflow takes 250 characters in all, and few signs. No two names are alike."""
+    taken: list[str] = []
+    for text, number in numbers.items():
+        name = re.sub(r"[^\w.\- :]", "_", text)[:200]
+        taken.append(f"{name} {len(taken)}" if name in taken else name)
+        yield Value(f"{prefix}/{taken[-1]}", 0, number)
 
 
 def test_metrics() -> dict[str, Any]:

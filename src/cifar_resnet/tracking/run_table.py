@@ -19,19 +19,19 @@ COLUMNS = (
 )
 
 
+@store_errors()
 def page_of_runs(experiment: str) -> str:
     """Its address on MLflow's server. If the experiment has no runs, the one with the newest run of all is shown.
 
     Raises:
         UserError: the store fails.
     """
-    with store_errors():
-        store = open_store(experiment)
-        client, shown = store.client, store.experiment_id
-        if not client.search_runs([shown], max_results=1):
-            others = [str(other.experiment_id) for other in client.search_experiments()]
-            shown = next((run.info.experiment_id for run in client.search_runs(others, max_results=1)), shown)
-        view = {"selectedColumns": COLUMNS, "orderByKey": ACCURACY, "orderByAsc": False}
-        client.set_experiment_tag(shown, SHARED_VIEW, json.dumps(view))
+    store = open_store(experiment)
+    client, shown = store.client, store.experiment_id
+    if not client.search_runs([shown], max_results=1):
+        others = [str(other.experiment_id) for other in client.search_experiments()]
+        shown = next((run.info.experiment_id for run in client.search_runs(others, max_results=1)), shown)
+    view = {"selectedColumns": COLUMNS, "orderByKey": ACCURACY, "orderByAsc": False}
+    client.set_experiment_tag(shown, SHARED_VIEW, json.dumps(view))
     # From its own start page MLflow leads to an empty view for traces of language models.
     return f"#/experiments/{shown}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from time import time
 from typing import Any
 
+import mlflow
 from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 
-from cifar_resnet.project import canonical, state_key
+from cifar_resnet.project import Project, canonical, state_key
 from cifar_resnet.tracking.provenance import WORKSPACE, is_dead, is_this_process
 from cifar_resnet.tracking.results import Value
 from cifar_resnet.tracking.store import Store
@@ -28,6 +29,27 @@ RUNNING, FINISHED, FAILED, KILLED = (
 )
 
 
+def find(store: Store, filter_string: str = "") -> list[Run]:
+    """The runs of the experiment that a filter of MLflow's lets through, oldest first."""
+    return mlflow.search_runs(
+        [store.experiment_id], filter_string, order_by=["attributes.start_time ASC"], output_format="list"
+    )
+
+
+def tagged(store: Store, tag: str, value: str) -> list[Run]:
+    """The runs with a tag of this value, oldest first."""
+    return find(store, f"tags.`{tag}` = '{value}'")
+
+
+def unpublished_trainings(store: Store, training: str) -> list[Run]:
+    """Runs of this training that no state was published from, oldest first; no running one but ours."""
+    return [
+        run
+        for run in tagged(store, TRAINING, training)
+        if STATE not in run.data.tags and (run.info.status != RUNNING or is_this_process(run.data.tags))
+    ]
+
+
 def create_run(
     store: Store, settings: Mapping[str, Any], name: str, tags: Mapping[str, str], started_ms: int | None = None
 ) -> Run:
@@ -35,6 +57,17 @@ def create_run(
     run = store.client.create_run(store.experiment_id, started_ms, run_name=name, tags=dict(tags))
     store.client.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in settings.items()])
     return run
+
+
+def short_name(project: Project) -> str:
+    """What people tell runs apart by: data set, length and seed."""
+    params = project.params
+    return f"{params.data.dataset}-{params.train.epochs}ep-seed{params.train.seed}"
+
+
+def has_settings(run: Run, settings: Mapping[str, Any]) -> bool:
+    """Whether a run shows these settings and no others; MLflow cannot change them."""
+    return canonical(run.data.params) == canonical(settings)
 
 
 def set_tags(store: Store, run: Run, tags: Mapping[str, str]) -> bool:
@@ -70,76 +103,32 @@ def logged_values(store: Store, run: Run) -> dict[tuple[str, int], list[float]]:
     return logged
 
 
-def all_runs(store: Store) -> list[Run]:
-    """Every run of the experiment, oldest first."""
-    return _search(store, "")
-
-
-def runs_of_state(store: Store, state: str) -> list[Run]:
-    """The runs published for a state, oldest first."""
-    carry_over(store)
-    return _search(store, f"tags.`{STATE}` = '{state}'")
-
-
-def runs_of_model(store: Store, model_md5: str) -> list[Run]:
-    """The runs published for these weights, oldest first."""
-    return _search(store, f"tags.`{MODEL}` = '{model_md5}'")
-
-
-def unpublished_trainings(store: Store, training: str) -> list[Run]:
-    """Runs of this training that no state was published from, oldest first; no running one but ours."""
-    return [
-        run
-        for run in _search(store, f"tags.`{TRAINING}` = '{training}'")
-        if STATE not in run.data.tags and (run.info.status != RUNNING or is_this_process(run.data.tags))
-    ]
+def linked_models(run: Run) -> list[str]:
+    """Identifiers of the models that are noted as a run's output."""
+    return [output.model_id for output in run.outputs.model_outputs] if run.outputs else []
 
 
 def carry_over(store: Store) -> None:
     """Give runs that were published before version 1.0 the tags by which they are found now."""
-    for run in _search(store, f"tags.{FIRST_FORM} LIKE '%'"):
+    for run in find(store, f"tags.{FIRST_FORM} LIKE '%'"):
         models = [store.client.get_logged_model(model_id) for model_id in linked_models(run)]
         if model_md5 := next((model.tags[MODEL_MD5] for model in models if MODEL_MD5 in model.tags), None):
             set_tags(store, run, {STATE: state_key(run.data.params, model_md5), MODEL: model_md5})
             store.client.delete_tag(run.info.run_id, FIRST_FORM)
 
 
-def linked_models(run: Run) -> list[str]:
-    """Identifiers of the models that are noted as a run's output."""
-    return [output.model_id for output in run.outputs.model_outputs] if run.outputs else []
-
-
-def has_settings(run: Run, settings: Mapping[str, Any]) -> bool:
-    """Whether a run shows all these settings; MLflow cannot change them, and a training leaves evaluation's open."""
-    return canonical(run.data.params) == canonical(settings)
-
-
-def close_dead_runs(store: Store, locked_workspace: str | None = None) -> list[str]:
+def close_dead_runs(store: Store, locked_workspace: str = "") -> list[str]:
     """Mark runs killed whose process on this machine is gone; returns their names.
 
     A training has the lock of its workspace, where no other one can be alive: not even on what had another host name,
     such as a container that was removed.
     """
-    running = _search(store, f"attributes.status = '{RUNNING}'")
-    dead = [run for run in running if is_dead(run.data.tags) or _was_here(run, locked_workspace)]
+    dead = [
+        run
+        for run in find(store, f"attributes.status = '{RUNNING}'")
+        if is_dead(run.data.tags)
+        or (run.data.tags.get(WORKSPACE) == locked_workspace and not is_this_process(run.data.tags))
+    ]
     for run in dead:
         store.client.set_terminated(run.info.run_id, KILLED)
     return [run.info.run_name for run in dead]
-
-
-def _was_here(run: Run, locked_workspace: str | None) -> bool:
-    """Whether another process than this one ran it in that workspace."""
-    here = locked_workspace is not None and run.data.tags.get(WORKSPACE) == locked_workspace
-    return here and not is_this_process(run.data.tags)
-
-
-def _search(store: Store, filter_string: str) -> list[Run]:
-    runs: list[Run] = []
-    token = None
-    while token != "":
-        page = store.client.search_runs(
-            [store.experiment_id], filter_string, order_by=["attributes.start_time ASC"], page_token=token
-        )
-        runs += page
-        token = page.token or ""
-    return runs

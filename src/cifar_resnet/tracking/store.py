@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import sqlite3
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -64,6 +65,15 @@ def reason(error: Exception) -> str:
     return masked(text.rpartition("Caused by ")[2].strip())[:200]
 
 
+def warn(error: Exception, consequence: str) -> None:
+    """Say in one line on stderr that the store failed, and what repairs it."""
+    print(
+        f"warning: MLflow failed, {consequence}; `python -m pipeline.sync` publishes it later "
+        f"({type(error).__name__}: {reason(error)})",
+        file=sys.stderr,
+    )
+
+
 def open_store(experiment: str) -> Store:
     """Connect to the store, making the database and the experiment if need be, and correcting moved locations.
 
@@ -72,21 +82,20 @@ def open_store(experiment: str) -> Store:
         MlflowException, SQLAlchemyError, OSError, sqlite3.Error, ImportError: the store fails; see `store_errors`.
     """
     uri = tracking_uri()
-    folder = project_root() / "mlruns"
+    database = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+    folder = database.parent if database else project_root() / "mlruns"
+    folder.mkdir(parents=True, exist_ok=True)
     # A server knows where its artifacts are; a database without one keeps them here, for whatever the folder is from
     # which it is used: a queued experiment's is deleted afterwards.
     artifacts = None if uri.startswith("http") else (folder / "artifacts").as_uri()
-    if uri.startswith(SQLITE):
-        path = Path(uri.removeprefix(SQLITE))
-        folder = path.parent
-        artifacts = (folder / "artifacts").as_uri()
-        _create_database(path, artifacts)
+    if database:
+        if not database.exists():
+            _create_database(database, str(artifacts))
         follow_move()
     elif uri.startswith(DATABASES):
         create_engine(uri).connect().close()  # one that is out of reach MLflow would try for 105 s, in silence
     _set_global_uri(uri)
     client = MlflowClient(uri)
-    folder.mkdir(parents=True, exist_ok=True)
     return Store(uri, client, _find_or_create(client, experiment, artifacts), folder)
 
 
@@ -95,11 +104,8 @@ def _create_database(path: Path, artifacts: str) -> None:
 
     MLflow sets up a new file in 50 migrations; processes that do so at once leave it unusable, and so does a kill.
     """
-    if path.exists():
-        return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # 1 s, for a new store only
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_name(f"{path.name}.lock"), LOCK_SECONDS):
         if path.exists():
             return
@@ -110,8 +116,8 @@ def _create_database(path: Path, artifacts: str) -> None:
 
 
 def _set_global_uri(uri: str) -> None:
-    """Name the store to MLflow's registry and `log_model`, which take no client; the environment stays as it is."""
-    given = os.environ.pop("MLFLOW_TRACKING_URI", None)
+    """Name the store to those of MLflow's functions that take no client; the environment stays as it is."""
+    given = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     if given is not None:
