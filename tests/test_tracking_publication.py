@@ -212,6 +212,28 @@ def test_champion_is_the_most_accurate_and_of_equals_the_oldest(project: Path, t
     assert holders == ["1", "1", "3", "3", "3"]
 
 
+def test_the_model_card_describes_the_version_and_that_of_the_champion_the_registered_model(
+    project: Path, tiny_params: Params
+) -> None:
+    name = tiny_params.runtime.registered_model
+    for seed, (accuracy, card) in enumerate(
+        [(0.7, "# First\n"), (0.9, "# Best\n" + 900 * "a line\n"), (0.8, "# Last\n")]
+    ):
+        write_outputs(project, tiny_params, accuracy, seed)
+        layout.MODEL_CARD.write_text(card)
+        with_settings(project, train={"seed": seed})
+        publish(read_project(), ALL)
+    first, best, last = (client().get_model_version(name, number).description or "" for number in "123")
+    assert (first, last) == ("# First\n", "# Last\n")
+    assert best.startswith("# Best\na line\n")
+    assert best.endswith("a line\n\nThe whole card is the run's artifact `model_card.md`.")
+    described = client().get_registered_model(name).description or ""
+    assert described.endswith(f"Now it is version 2:\n\n{best}")
+    assert len(described) <= 5000
+    layout.MODEL_CARD.write_text("# Last, corrected\n")
+    assert publish(read_project(), ALL).actions == ("described version 3 by its model card", "added 1 files")
+
+
 def publish_rival(project: Path, params: Params, seed: int, accuracy: float, validation: float | None = None) -> str:
     """Publish a model of another seed; returns what was done. A `validation` accuracy is that of its last epoch."""
     write_outputs(project, params, accuracy, seed)

@@ -25,6 +25,7 @@ RULE = (
     f"Of two versions on the same data set the one with the higher validation accuracy is `{CHAMPION}`, or, where one "
     "was trained without held-out images, the one with the higher test accuracy; of equals, the older one."
 )
+MAX_CARD = 4500  # characters; MLflow has room for 5,000 in a description, which for a model begins with the rule
 
 
 def find_model(store: Store, model_md5: str) -> LoggedModel | None:
@@ -46,9 +47,9 @@ def has_files(store: Store, model: LoggedModel) -> bool:
 
 
 def register_model(
-    store: Store, run: Run, params: Params, model: LoggedModel, figures: Mapping[str, float]
+    store: Store, run: Run, params: Params, model: LoggedModel, figures: Mapping[str, float], card: str | None
 ) -> Iterator[str]:
-    """Link a logged model to its run, register it, and note its accuracies; yields what was done."""
+    """Link a logged model to its run, register it, and note its accuracies and its card; yields what was done."""
     client, name = store.client, params.runtime.registered_model
     if model.model_id not in linked_models(run):
         client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, step=0)])
@@ -69,22 +70,31 @@ def register_model(
             name, source, run.info.run_id, tags, await_creation_for=0, model_id=model.model_id
         )
         yield f"registered the model as {name} version {version.version}"
-    changed = {key: str(value) for key, value in figures.items() if version.tags.get(key) != str(value)}
-    for key, value in changed.items():
-        client.set_model_version_tag(name, version.version, key, value)
-    if changed:
-        measured = ", ".join(f"{value:.2%} {key.replace('_', ' ')}" for key, value in figures.items())
-        client.update_model_version(name, version.version, f"{measured} on {params.data.dataset}. {RULE}")
+    for key, value in figures.items():
+        if version.tags.get(key) != str(value):
+            client.set_model_version_tag(name, version.version, key, str(value))
+    if card and len(card) > MAX_CARD:
+        start = card[:MAX_CARD].rpartition("\n")[0]
+        card = f"{start}\n\nThe whole card is the run's artifact `{layout.MODEL_CARD.name}`."
+    if card and version.description != card:
+        client.update_model_version(name, version.version, card)
+        yield f"described version {version.version} by its model card"
 
 
 def elect_champion(store: Store, params: Params) -> Iterator[str]:
-    """Move the alias to the best version, unless it is at a model of another data set, whose accuracy says nothing."""
+    """Move the alias to the best version, unless it is at a model of another data set, whose accuracy says nothing.
+
+    The card of that version describes the registered model too.
+    """
     client, name, dataset = store.client, params.runtime.registered_model, params.data.dataset
     versions = sorted(_versions(store, name), key=lambda version: int(version.version))
     rated = [each for each in versions if each.tags.get("dataset") == dataset and _figure(each, TEST) is not None]
-    held = str(client.get_registered_model(name).aliases.get(CHAMPION)) if rated else None  # searches leave aliases out
+    if not rated:
+        return
+    registered = client.get_registered_model(name)
+    held = str(registered.aliases.get(CHAMPION))  # searches leave aliases out
     holder = next((version for version in versions if str(version.version) == held), None)
-    if not rated or (holder and holder.tags.get("dataset") != dataset):
+    if holder and holder.tags.get("dataset") != dataset:
         return
     best = reduce(_better, rated)
     if holder is None or holder.version != best.version:
@@ -92,6 +102,9 @@ def elect_champion(store: Store, params: Params) -> Iterator[str]:
         client.set_registered_model_alias(name, CHAMPION, best.version)
         client.set_model_version_tag(name, best.version, CHOSEN, chosen)
         yield f"{CHAMPION} of {name} is now version {best.version}, {_figure(best, TEST):.2%} ({chosen})"
+    card = f"{RULE} Now it is version {best.version}:\n\n{best.description}" if best.description else RULE
+    if registered.description != card:
+        client.update_registered_model(name, card)
 
 
 def _better(one: ModelVersion, other: ModelVersion) -> ModelVersion:
