@@ -9,11 +9,7 @@ from pipeline.stage import main
 
 
 def run(project: Project) -> None:
-    """Publish, and say what was done.
-
-    Raises:
-        UserError: the store cannot be used.
-    """
+    """Publish, and say what was done. Raises what `publish` does."""
     publication = publish(project)
     for action in publication.actions:
         print(action)

@@ -3,7 +3,6 @@
 import os
 import socket
 import sys
-from contextlib import closing
 
 from cifar_resnet.errors import UserError
 from cifar_resnet.masking import masked
@@ -54,14 +53,12 @@ def free_port() -> int:
     text = os.environ.get("MLFLOW_PORT") or "5000"
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
         raise UserError(f"MLFLOW_PORT is {text!r}; allowed: 1 to 65535")
-    with closing(socket.socket()) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: not to wait for old clients
-        try:
-            probe.bind(("127.0.0.1", int(text)))
-        except OSError as error:
-            raise UserError(
-                f"port {text}: {error.strerror} (an earlier `make ui`?); another one: `MLFLOW_PORT=5001 make ui`"
-            ) from None
+    try:
+        socket.create_server(("127.0.0.1", int(text))).close()
+    except OSError as error:
+        raise UserError(
+            f"port {text}: {os.strerror(error.errno or 0)} (an earlier `make ui`?); another: `MLFLOW_PORT=5001 make ui`"
+        ) from None
     return int(text)
 
 

@@ -105,7 +105,7 @@ def test_four_processes_can_write_at_once_and_nothing_is_lost(project: Path) -> 
     store = open_store("stress")
     run_id = store.client.create_run(store.experiment_id).info.run_id
     names = ["a", "b", "c", "d"]
-    processes = [fork.Process(target=write_values, args=(store.uri, run_id, name)) for name in names]
+    processes = [fork.Process(target=write_values, args=(tracking_uri(), run_id, name)) for name in names]
     for process in processes:
         process.start()
     for process in processes:

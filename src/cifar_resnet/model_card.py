@@ -35,11 +35,8 @@ def render_model_card(report: Report, num_train_images: int) -> str:
     sure = evaluation.confidence >= SURE
     worst = np.argsort(evaluation.class_accuracy, kind="stable")[:NUM_BARS]
     return environment.get_template("model_card.md.j2").render(
-        dataset=report.dataset,
+        vars(report),
         classes=evaluation.classes,
-        settings=report.settings,
-        metrics=report.metrics,
-        model_md5=report.model_md5,
         image_size_px=report.images.shape[1],
         num_train_images=num_train_images,
         num_images=len(evaluation.labels),

@@ -8,6 +8,7 @@ Artifacts are kept beside an SQLite database, in `mlruns/` with another database
 import os
 import sqlite3
 from contextlib import closing
+from itertools import product
 from pathlib import Path
 
 from cifar_resnet.errors import UserError
@@ -71,12 +72,11 @@ def follow_move() -> str | None:
             return None
         database.execute("BEGIN IMMEDIATE")  # eight processes may get here at once
         former = [root for (root,) in database.execute(moved, (ARTIFACT_ROOT, artifacts))]
-        for root in former:
-            for table, column in _LOCATIONS:
-                database.execute(
-                    f"UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1) "  # noqa: S608 - constants
-                    f"WHERE {column} = :old OR substr({column}, 1, length(:old) + 1) = :old || '/'",
-                    {"old": root, "new": artifacts},
-                )
+        for root, (table, column) in product(former, _LOCATIONS):
+            database.execute(
+                f"UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1) "  # noqa: S608 - constants
+                f"WHERE {column} = :old OR substr({column}, 1, length(:old) + 1) = :old || '/'",
+                {"old": root, "new": artifacts},
+            )
         database.execute("COMMIT")
         return ", ".join(former) or None

@@ -23,8 +23,6 @@ from cifar_resnet.tracking.registry import CHAMPION
 from cifar_resnet.tracking.runs import MODEL, STATE, carry_over, close_dead_runs, find
 from cifar_resnet.tracking.store import open_store, store_errors
 
-MIN_PREFIX = 6  # characters of a run's identifier
-
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -63,12 +61,12 @@ def find_runs(params: Params, word: str) -> list[RunRecord]:
     store = open_store(params.runtime.experiment)
     carry_over(store)
     records = [_record(run) for run in find(store)]
-    runs = [record for record in records if _is_called(record, word)]
+    runs = [run for run in records if word in (run.run_id, run.name, run.tags.get(EXPERIMENT))]
     revision = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{word}^{{commit}}")
     if not runs and (revision := revision or dvc_experiments().get(word)):
         state = _state_at(revision)
-        runs = [record for record in records if state and record.tags.get(STATE) == state]
-        runs = runs or [record for record in records if record.tags.get(COMMIT) == revision]
+        runs = [run for run in records if state and run.tags.get(STATE) == state]
+        runs = runs or [run for run in records if run.tags.get(COMMIT) == revision]
     if not runs:
         raise UserError(
             f"{word!r} is no run in MLflow experiment {params.runtime.experiment!r}, and no commit or DVC experiment "
@@ -134,11 +132,6 @@ def _record(run: Run) -> RunRecord:
         data_md5=f"{inputs[0].dataset.digest}.dir" if inputs else None,
         model_md5=run.data.tags.get(MODEL),
     )
-
-
-def _is_called(run: RunRecord, word: str) -> bool:
-    is_prefix = len(word) >= MIN_PREFIX and run.run_id.startswith(word)
-    return is_prefix or word in (run.name, run.tags.get(EXPERIMENT))
 
 
 def _state_at(revision: str) -> str | None:

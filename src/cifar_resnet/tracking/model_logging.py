@@ -40,6 +40,8 @@ def log_model(store: Store, run: Run, params: Params, model_md5: str, known: Log
     outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, len(trained.classes)))])
     as_it_came = ModelSignature(Schema([ColSpec(AnyType())]))  # type: ignore[no-untyped-call]
     as_it_came._is_signature_from_type_hint = True  # else MLflow converts a request before the served model sees it
+    file = io.BytesIO()
+    Image.fromarray(images[0]).save(file, "PNG")
     model = known or store.client.create_logged_model(
         store.experiment_id, name=params.data.dataset, source_run_id=run.info.run_id, tags={MODEL_MD5: model_md5},
         params=run.data.params,
@@ -54,19 +56,9 @@ def log_model(store: Store, run: Run, params: Params, model_md5: str, known: Log
             pip_requirements=requirements, metadata=metadata, serialization_format="pt2",
         )  # fmt: skip
         mlflow.pyfunc.log_model(
-            name=model.name,
-            model_id=model.model_id,
-            python_model=SERVED_MODEL,
+            name=model.name, model_id=model.model_id, python_model=SERVED_MODEL,
             artifacts={"network": str(network), "image_decoding": image_decoding.__file__},
-            signature=as_it_came,
-            input_example=[_as_base64(images[0])],
-            pip_requirements=requirements,
-            metadata=metadata,
-        )
+            signature=as_it_came, input_example=[base64.b64encode(file.getvalue()).decode()],
+            pip_requirements=requirements, metadata=metadata,
+        )  # fmt: skip
     return store.client.get_logged_model(model.model_id)
-
-
-def _as_base64(image: np.ndarray) -> str:
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()

@@ -21,7 +21,6 @@ COMMIT = "mlflow.source.git.commit"  # MLflow's own name, which its UI shows
 DIRTY = "git_dirty"  # whether the code was not that of the commit
 CHANGED = "changed_settings"  # those that were not as in the commit
 RECONSTRUCTED = "reconstructed"  # made from dvc.lock and the files, not by the stages as they ran
-RECORDED = "recorded_in_commit"  # whose dvc.lock has these results
 EXPERIMENT = "dvc_experiment"
 BASELINE = "dvc_baseline"  # the commit that the experiment started from
 HOST, PID, PID_STARTED = "host", "mlflow.pipeline.pid", "mlflow.pipeline.pid_started"
@@ -58,20 +57,12 @@ def _status(*paths: str) -> str | None:
     return git(*top, "status", "--porcelain", "--", *paths)
 
 
-def recording_commit() -> tuple[str, int] | None:
-    """The commit that recorded this dvc.lock, and when in ms since 1970; None if none did."""
+def reconstruction_tags() -> tuple[dict[str, str], int]:
+    """For results whose making nobody saw: the commit that recorded dvc.lock, and when, in ms since 1970."""
     if _status(LOCK.name) == "" and (found := git("log", "-1", "--format=%H %ct", "--", LOCK.name)):
         commit, seconds = found.split()
-        return commit, 1000 * int(seconds)
-    return None
-
-
-def reconstruction_tags() -> tuple[dict[str, str], int]:
-    """For results whose making nobody saw: what Git and dvc.lock know of it, and of when it was, in ms since 1970."""
-    tags = {RECONSTRUCTED: "true"}
-    if found := recording_commit():
-        return tags | {COMMIT: found[0]}, found[1]
-    return tags, int(1000 * LOCK.stat().st_mtime)
+        return {RECONSTRUCTED: "true", COMMIT: commit}, 1000 * int(seconds)
+    return {RECONSTRUCTED: "true"}, int(1000 * LOCK.stat().st_mtime)
 
 
 def machine_tags(device: str) -> dict[str, str]:

@@ -19,14 +19,7 @@ from cifar_resnet.history import read_history
 from cifar_resnet.project import LOCK, Project, file_md5, read_lock, state_key, text_md5, training_key
 from cifar_resnet.records import remove_false_records
 from cifar_resnet.tracking import runs
-from cifar_resnet.tracking.provenance import (
-    EXPERIMENT,
-    RECORDED,
-    code_tags,
-    machine_tags,
-    reconstruction_tags,
-    recording_commit,
-)
+from cifar_resnet.tracking.provenance import EXPERIMENT, code_tags, machine_tags, reconstruction_tags
 from cifar_resnet.tracking.registry import TEST, VALIDATION, elect_champion, find_model, has_files, register_model
 from cifar_resnet.tracking.results import Results, Value, read_results, test_metrics
 from cifar_resnet.tracking.runs import MODEL, STATE, TRAINING
@@ -195,28 +188,26 @@ class _Publisher:
             yield f"added {len(missing)} files"
 
     def add_facts(self, run: Run) -> Iterator[str]:
-        """Name, describe and end the run; note its data set, the first run of its weights, and its commit."""
+        """Name, describe and end the run; note its data set, and the first run of its weights."""
         client, run_id = self.store.client, run.info.run_id
         if self.results.data_md5 and not (run.inputs and run.inputs.dataset_inputs):
             client.log_inputs(run_id, [_dataset_input(self.project.params.data.dataset, self.results.data_md5)])
             yield "noted the data set"
-        first = runs.tagged(self.store, MODEL, self.model_md5)[0]
-        is_first = first.info.run_id == run_id
-        if not is_first:
-            runs.set_tags(self.store, run, {SAME_WEIGHTS: first.info.run_id})
-        if RECORDED not in run.data.tags and (found := recording_commit()):
-            runs.set_tags(self.store, run, {RECORDED: found[0]})
-            yield f"noted commit {found[0][:8]}, which recorded the results"
+        description = self.description()
+        first = runs.tagged(self.store, MODEL, self.model_md5)[0].info
+        if first.run_id != run_id:
+            runs.set_tags(self.store, run, {SAME_WEIGHTS: first.run_id})
+            description += f"\n\nThe weights are those of run {first.run_name} ({first.run_id})."
         shown_before = json.loads(run.data.tags.get(FILES, "{}")).keys()
         if shown_before <= self.results.files().keys():  # else the run knows more than the files here
             if run.info.run_name != self.name(run):
                 client.update_run(run_id, name=self.name(run))
-            runs.set_tags(self.store, run, {DESCRIPTION: self.description(None if is_first else first)})
+            runs.set_tags(self.store, run, {DESCRIPTION: description})
         if run.info.status != runs.FINISHED:
             client.set_terminated(run_id, runs.FINISHED)
 
-    def description(self, first: Run | None) -> str:
-        """What MLflow shows above a run, in Markdown; `first` is an earlier run with the same weights."""
+    def description(self) -> str:
+        """What MLflow shows above a run, in Markdown."""
         train = self.project.params.train
         lines = [f"{train.epochs} epochs on {self.project.params.data.dataset}, seed {train.seed}."]
         if self.metrics:
@@ -224,8 +215,6 @@ class _Publisher:
             lines.append("Mistakes, the most confident first: artifact `evaluate/misclassified.csv`.")
         if "gradcam_report" in self.results.outs:
             lines.append("Where the network looked: artifact `gradcam/index.html`.")
-        if first:
-            lines.append(f"The weights are those of run {first.info.run_name} ({first.info.run_id}).")
         return "\n\n".join(lines)
 
 

@@ -34,7 +34,6 @@ LOCK_SECONDS = 600  # to wait for another process that publishes
 class Store:
     """An open MLflow store and the experiment in it that runs go to."""
 
-    uri: str
     client: MlflowClient
     experiment: Experiment
     folder: Path
@@ -96,7 +95,7 @@ def open_store(experiment: str) -> Store:
         create_engine(uri).connect().close()  # one that is out of reach MLflow would try for 105 s, in silence
     _set_global_uri(uri)
     client = MlflowClient(uri)
-    return Store(uri, client, _find_or_create(client, experiment, artifacts), folder)
+    return Store(client, _find_or_create(client, experiment, artifacts), folder)
 
 
 def _create_database(path: Path, artifacts: str) -> None:
