@@ -14,8 +14,7 @@ from pipeline.stage import main
 def run(runtime: RuntimeParams) -> None:
     """Become the UI's server, or say where the runs are if a server keeps them.
 
-    Raises:
-        UserError: the port or the store cannot be used.
+    A UserError if the port or the store cannot be used.
     """
     uri = tracking_uri()
     if uri.startswith(("http://", "https://")):
@@ -47,8 +46,7 @@ def run(runtime: RuntimeParams) -> None:
 def free_port() -> int:
     """The port to serve on, from the environment variable MLFLOW_PORT or 5000.
 
-    Raises:
-        UserError: it is no port, or cannot be used.
+    A UserError if it is no port, or cannot be used.
     """
     text = os.environ.get("MLFLOW_PORT") or "5000"
     if not text.isdecimal() or not 1 <= int(text) <= 65535:

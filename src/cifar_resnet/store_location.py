@@ -33,8 +33,7 @@ _LOCATIONS = (
 def tracking_uri() -> str:
     """The store's address; a relative SQLite path counts from the project's root.
 
-    Raises:
-        UserError: `MLFLOW_TRACKING_URI` is nothing MLflow can use here.
+    A UserError if `MLFLOW_TRACKING_URI` is nothing MLflow can use here.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     if uri.startswith(("http://", "https://")) or uri.startswith(DATABASES):

@@ -18,8 +18,7 @@ PARENT = "mlflow.parentRunId"  # MLflow's own
 def publish_group(params: Params, group: str, figures: Mapping[str, float]) -> str:
     """Make or complete the parent run of a group, and put its members' runs below it; returns what is there, in words.
 
-    Raises:
-        UserError: the store fails.
+    A UserError if the store fails.
     """
     with (store := open_store(params.runtime.experiment)).lock:
         runs = find(store)

@@ -92,8 +92,7 @@ def live_training(project: Project, inputs: Inputs, finished: Sequence[EpochMetr
 
     The process must have the lock of its workspace (`Checkpoint.lock`).
 
-    Raises:
-        UserError: `MLFLOW_TRACKING_URI` is nothing MLflow can use.
+    A UserError if `MLFLOW_TRACKING_URI` is nothing MLflow can use.
     """
     tracking_uri()
     live = LiveRun()

@@ -41,11 +41,7 @@ class RunRecord:
 
 @store_errors()
 def list_runs(params: Params) -> list[RunRecord]:
-    """Every run of the MLflow experiment in the settings, newest first.
-
-    Raises:
-        UserError: the store fails.
-    """
+    """Every run of the MLflow experiment in the settings, newest first; a UserError if the store fails."""
     store = open_store(params.runtime.experiment)
     close_dead_runs(store)
     return [_record(run) for run in reversed(find(store))]
@@ -55,8 +51,7 @@ def list_runs(params: Params) -> list[RunRecord]:
 def find_runs(params: Params, word: str) -> list[RunRecord]:
     """The runs that `word` means: a run's name or identifier, a commit (any Git revision) or a DVC experiment.
 
-    Raises:
-        UserError: it means none, or the store fails.
+    A UserError if it means none, or the store fails.
     """
     store = open_store(params.runtime.experiment)
     carry_over(store)
@@ -79,8 +74,7 @@ def find_runs(params: Params, word: str) -> list[RunRecord]:
 def download_run(params: Params, word: str, artifacts: Iterable[str], folder: Path) -> RunRecord:
     """Copy artifacts of the run that `word` means, a name, an identifier or `champion`, into `folder`.
 
-    Raises:
-        UserError: it means no run or several, the run lacks an artifact, or the store fails.
+    A UserError if it means no run or several, the run lacks an artifact, or the store fails.
     """
     client = open_store(params.runtime.experiment).client
     if word == CHAMPION:

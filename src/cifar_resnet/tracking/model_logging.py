@@ -31,8 +31,7 @@ def log_model(store: Store, run: Run, params: Params, model_md5: str, known: Log
 
     `known` is the model in MLflow whose files are to be written again.
 
-    Raises:
-        UserError: the file is missing or no model.
+    A UserError if the file is missing or no model.
     """
     trained = load_model(layout.MODEL)
     images = np.zeros((EXAMPLES, trained.image_px, trained.image_px, 3), np.uint8)

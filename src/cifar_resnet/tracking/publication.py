@@ -56,8 +56,7 @@ def publish_stage(stage: str, project: Project) -> None:
 def publish(project: Project, completed: frozenset[str] = frozenset()) -> Publication:
     """Make the run of the state on disk complete; `completed` stages have just run, before DVC locks their outputs.
 
-    Raises:
-        UserError: the store fails, its address is wrong or the experiment was deleted.
+    A UserError if the store fails, its address is wrong or the experiment was deleted.
     """
     with (store := open_store(project.params.runtime.experiment)).lock:
         actions = [f"closed {name}, whose process is gone" for name in runs.close_dead_runs(store)]

@@ -23,8 +23,7 @@ COLUMNS = (
 def page_of_runs(experiment: str) -> str:
     """Its address on MLflow's server. If the experiment has no runs, the one with the newest run of all is shown.
 
-    Raises:
-        UserError: the store fails.
+    A UserError if the store fails.
     """
     store = open_store(experiment)
     client, shown = store.client, store.experiment_id
