@@ -29,7 +29,7 @@ def run_search(project: Project, count: int, ranges: Mapping[str, str], name: st
     group = name or group_name(project, ranges)
     # The same seed and results give the same proposals, so a search that was stopped goes the same way again.
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
-    rows = []
+    rows, states = [], set()
     for number in range(count):
         trial = study.ask(space)
         run = read_run(run_once(group, f"trial{number}", trial.params), project.params)
@@ -37,6 +37,7 @@ def run_search(project: Project, count: int, ranges: Mapping[str, str], name: st
             raise UserError(f"{run.name} has other settings than Optuna proposes now: give another --name")
         accuracy = run.history[-1].held_out_accuracy
         study.tell(trial, accuracy)
+        states.add(run.state)
         rows.append([run.name, *map(str, trial.params.values()), f"{accuracy:.2%}"])
     best = rows[study.best_trial.number]
     print(f"\n{as_text([['trial', *space, 'validation accuracy'], *rows])}\n")
@@ -45,7 +46,7 @@ def run_search(project: Project, count: int, ranges: Mapping[str, str], name: st
     from cifar_resnet.tracking.groups import publish_group  # 2 s
 
     shown = {"search/trials": float(count), "search/best_validation_accuracy": study.best_value}
-    print(publish_group(project.params, group, shown))
+    print(publish_group(project.params, group, states, shown))
 
 
 def read_space(project: Project, ranges: Mapping[str, str]) -> dict[str, Any]:

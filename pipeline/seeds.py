@@ -36,7 +36,7 @@ def run_seeds(project: Project, count: int, name: str | None, changes: Mapping[s
         figures |= {"seeds/interval_low": sample.interval.low, "seeds/interval_high": sample.interval.high}
     from cifar_resnet.tracking.groups import publish_group  # 2 s
 
-    print(publish_group(project.params, group, figures))
+    print(publish_group(project.params, group, {run.state for run in runs.values()}, figures))
 
 
 def run_once(group: str, member: str, settings: Mapping[str, Any]) -> str:

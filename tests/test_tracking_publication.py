@@ -21,6 +21,7 @@ from cifar_resnet.networks.base import Classifier
 from cifar_resnet.params import Params, load_params
 from cifar_resnet.project import read_project
 from cifar_resnet.store_location import follow_move
+from cifar_resnet.tracking.groups import publish_group
 from cifar_resnet.tracking.publication import SAME_WEIGHTS, publish
 from cifar_resnet.tracking.runs import MODEL, STATE, TRAINING
 from cifar_resnet.tracking.store import open_store
@@ -101,6 +102,14 @@ def test_publishing_again_changes_nothing_at_all(project: Path, tiny_params: Par
     before = database_dump()
     assert publish(read_project(), ALL).actions == ()
     assert database_dump() == before
+
+
+def test_a_group_holds_the_run_of_a_state_whoever_made_it(project: Path, tiny_params: Params) -> None:
+    publish(read_project(), ALL)  # as the workspace does, and no experiment
+    state = published_run(tiny_params).data.tags[STATE]
+    assert publish_group(tiny_params, "seeds", {state, "another"}, {"seeds/mean": 0.75}).endswith("holds 1 run")
+    (child,) = (run for run in active_runs(tiny_params) if run.data.tags.get(STATE) == state)
+    assert client().get_run(child.data.tags["mlflow.parentRunId"]).data.metrics == {"seeds/mean": 0.75}
 
 
 def test_stages_complete_one_run_between_them(project: Path, tiny_params: Params) -> None:

@@ -17,7 +17,7 @@ from cifar_resnet.evaluation import Evaluation, read_predictions
 from cifar_resnet.git import dvc_experiments, git
 from cifar_resnet.history import EpochMetrics, read_history
 from cifar_resnet.params import Params
-from cifar_resnet.project import LOCK, file_md5, parse_lock
+from cifar_resnet.project import LOCK, file_md5, parse_lock, state_key
 from cifar_resnet.tracking.provenance import CODE, COMMIT, DIRTY
 
 if TYPE_CHECKING:
@@ -40,6 +40,11 @@ class ComparedRun:
     edited: bool  # code or settings may differ from that commit
     data_md5: str | None  # of the data set's folder
     model_md5: str | None
+
+    @property
+    def state(self) -> str:
+        """The key by which MLflow has its run."""
+        return state_key(self.settings, self.model_md5 or "")
 
 
 def read_run(word: str, params: Params) -> ComparedRun:

@@ -1,22 +1,19 @@
 """A group of seeds or of a search in MLflow: one parent run, which the UI folds the others under."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from cifar_resnet.params import Params
-from cifar_resnet.tracking.provenance import EXPERIMENT
 from cifar_resnet.tracking.results import Value
-from cifar_resnet.tracking.runs import FINISHED, find, log_values, set_tags
+from cifar_resnet.tracking.runs import FINISHED, STATE, find, log_values, set_tags
 from cifar_resnet.tracking.store import open_store, store_errors
 
 GROUP = "mlflow.pipeline.group"  # tag of the parent run: the group's name
-MEMBER = re.compile(r"-(seed|trial)\d+$")  # how the name of an experiment in a group ends
 PARENT = "mlflow.parentRunId"  # MLflow's own
 
 
 @store_errors()
-def publish_group(params: Params, group: str, figures: Mapping[str, float]) -> str:
-    """Make or complete the parent run of a group, and put its members' runs below it; returns what is there, in words.
+def publish_group(params: Params, group: str, states: Collection[str], figures: Mapping[str, float]) -> str:
+    """Make or complete the parent run of a group, and put the runs of these states below it; returns what is there.
 
     A UserError if the store fails.
     """
@@ -27,9 +24,9 @@ def publish_group(params: Params, group: str, figures: Mapping[str, float]) -> s
             parent = store.client.create_run(store.experiment_id, run_name=group, tags={GROUP: group})
         shown = parent.data.metrics
         log_values(store, parent, [Value(name, 0, new) for name, new in figures.items() if shown.get(name) != new])
-        children = [run for run in runs if MEMBER.sub("", run.data.tags.get(EXPERIMENT, "")) == group]
+        children = [run for run in runs if run.data.tags.get(STATE) in states]
         for run in children:
             set_tags(store, run, {PARENT: parent.info.run_id})
         if parent.info.status != FINISHED:
             store.client.set_terminated(parent.info.run_id, FINISHED)
-        return f"MLflow run {group} holds {len(children)} runs"
+        return f"MLflow run {group} holds {len(children)} run{'s' if len(children) != 1 else ''}"
