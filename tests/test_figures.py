@@ -230,6 +230,11 @@ def test_the_table_of_speeds_is_that_of_the_committed_measurement() -> None:
     assert as_markdown(measured["about"], measured["figures"]) == page
 
 
+def test_the_seeds_on_the_page_are_those_that_the_command_printed() -> None:
+    printed = (RESULTS / "demo-seeds" / "printed.txt").read_text(encoding="utf-8")
+    assert f"```text\n{printed}```" in (PROJECT / "docs" / "comparing.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("run", sorted(path.parent.name for path in RESULTS.glob("*/about.yaml")))
 def test_each_record_says_what_was_run_and_where(run: str) -> None:
     keys = ["title", "commit", "changed", "machine", "precision", "python", "torch", "minutes", "cpu_minutes", "note"]
