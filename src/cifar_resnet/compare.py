@@ -121,7 +121,7 @@ def seed_verdict(first: str, other: str, groups: Mapping[str, Seeds]) -> Iterato
     yield describe_seeds(first, groups[first])
     common = groups[first].keys() & groups[other].keys()
     if len(common) < 2:
-        yield f"They have {len(common)} seeds in common; two or more are needed to compare them."
+        yield f"Seeds in common: {len(common)}; two or more are needed to compare them."
         return
     sample = SeedSample.of(
         [groups[other][s].evaluation.accuracy - groups[first][s].evaluation.accuracy for s in common]

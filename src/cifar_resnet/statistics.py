@@ -125,9 +125,7 @@ class SeedSample:
     mean: float
     standard_deviation: float  # of the population that the seeds are drawn from (n - 1); NaN for a single seed
     interval: Interval  # of the mean, by Student's t; a single seed says nothing about it
-    p_value: (
-        float  # how often chance alone takes the mean as far from 0: two-sided t test, of differences the paired one
-    )
+    p_value: float  # of the mean being 0: two-sided t test, of differences the paired one
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "SeedSample":
