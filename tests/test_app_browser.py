@@ -33,12 +33,14 @@ def test_a_photo_gets_its_name_and_a_map_from_the_demos_model_and_goes_nowhere(e
     (tmp_path / "build" / "app").symlink_to(GRADIO)
     for name in ("params.yaml", "dvc.yaml"):
         (tmp_path / name).write_bytes((demo / name).read_bytes())
-    images = np.load(demo / layout.DATA / "digits" / "test_images.npy")
-    Image.fromarray(images[3]).resize((480, 480), Image.Resampling.NEAREST).save(tmp_path / "photo.bmp")
-    (tmp_path / "note.png").write_text("no picture")
     probabilities = pd.read_csv(demo / layout.PREDICTIONS).filter(like="p_")
+    ranked = -np.sort(-probabilities.to_numpy())[:, :6]
+    clear = int(np.diff(-ranked).min(axis=1).argmax())  # no two classes are as good as equal in this one
+    images = np.load(demo / layout.DATA / "digits" / "test_images.npy")
+    Image.fromarray(images[clear]).resize((480, 480), Image.Resampling.NEAREST).save(tmp_path / "photo.bmp")
+    (tmp_path / "note.png").write_text("no picture")
     wrong = int(pd.read_csv(demo / layout.MISCLASSIFIED)["index"][0])
-    example, mistake = ([*np.argsort(-probabilities.to_numpy()[n])[:5].astype(str)] for n in (3, wrong))
+    example, mistake = ([*np.argsort(-probabilities.to_numpy()[n])[:5].astype(str)] for n in (clear, wrong))
     assert example != mistake
 
     port, log = free_port(), tmp_path / "app.log"
