@@ -1,5 +1,6 @@
 """What Git takes up, and gives back: the same bytes in every clone, and nothing that the pipeline made."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def test_a_clone_that_asks_for_windows_line_ends_has_the_same_bytes(workspace: P
 @pytest.mark.parametrize("linked", [False, True], ids=["folder", "link"])
 def test_nothing_the_pipeline_made_is_committed(workspace: Path, tmp_path: Path, name: str, linked: bool) -> None:
     if name == "mlruns":
-        (workspace / name).rmdir()  # what a user deletes to start afresh
+        shutil.rmtree(workspace / name)  # what a user deletes to start afresh
     if linked:
         (tmp_path.parent / "big").mkdir(exist_ok=True)
         (workspace / name).symlink_to(tmp_path.parent / "big")

@@ -159,7 +159,8 @@ class _Publisher:
         last = read_history(layout.HISTORY)[-1]
         if figures and last.held_out_name == "validation":
             figures[VALIDATION] = last.held_out_accuracy
-        card = layout.MODEL_CARD.read_text(encoding="utf-8") if "gradcam_report" in self.results.outs else None
+        has_card = layout.MODEL_CARD in self.results.files().values()  # the last stage makes it
+        card = layout.MODEL_CARD.read_text(encoding="utf-8") if has_card else None
         yield from register_model(self.store, run, self.project.params, model, figures, card)
 
     def add_values(self, run: Run) -> Iterator[str]:
