@@ -188,9 +188,7 @@ def test_a_folder_of_real_pictures_trains_to_95_percent_and_dvc_sees_every_chang
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no `chromium` on the PATH to open the page with")
 @pytest.mark.parametrize("num_classes", [2, 100])
-def test_few_and_many_classes_with_names_of_40_characters_work_everywhere(
-    num_classes: int, workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_few_and_many_classes_with_names_of_40_characters_work_everywhere(num_classes: int, workspace: Path) -> None:
     digits = load_digits()
     names = sorted(f"digit {number % 10}, drawn by hand by writer no. {number:03}" for number in range(num_classes))
     assert {len(name) for name in names} == {40}
@@ -225,7 +223,7 @@ def test_few_and_many_classes_with_names_of_40_characters_work_everywhere(
     answers = [json.loads(line)["predictions"][0]["class"] for line in done.stdout.splitlines()]
     assert len(answers) == count
     assert set(answers) <= set(names)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace}/mlruns/mlflow.db")
+    mlflow.set_tracking_uri(f"sqlite:///{workspace}/mlruns/mlflow.db")
     served = mlflow.pyfunc.load_model("models:/cifar10-resnet@champion")
     (ranked,) = served.predict([base64.b64encode(Path("images", name, f"{index}.png").read_bytes()).decode()])
     assert sorted(answer["class"] for answer in ranked) == names

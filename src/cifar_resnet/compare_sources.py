@@ -40,11 +40,7 @@ class ComparedRun:
     edited: bool  # code or settings may differ from that commit
     data_md5: str | None  # of the data set's folder
     model_md5: str | None
-
-    @property
-    def state(self) -> str:
-        """The key by which MLflow has its run."""
-        return state_key(self.settings, self.model_md5 or "")
+    state: str  # the key by which MLflow has its run
 
 
 def read_run(word: str, params: Params) -> ComparedRun:
@@ -56,12 +52,13 @@ def read_run(word: str, params: Params) -> ComparedRun:
         folder = Path(name)
         found = _from_dvc(word, folder) or _from_mlflow(word, params, folder)
         used = json.loads((folder / layout.TRAIN_METRICS).read_text(encoding="utf-8"))
+        state = state_key(found["settings"], found["model_md5"] or "")
         settings = {key: str(value) for key, value in found.pop("settings").items()}
         for rate in ("lr_min", "lr_max"):
             if settings.get(f"train.{rate}") == "find":
                 settings[f"train.{rate}"] = f"find: {used[rate]:.4g}"
         evaluation, history = read_predictions(folder / layout.PREDICTIONS), read_history(folder / layout.HISTORY)
-        return ComparedRun(word, evaluation, history, settings, **found)
+        return ComparedRun(word, evaluation, history, settings, state=state, **found)
 
 
 def read_group(name: str, params: Params) -> dict[int, ComparedRun]:
