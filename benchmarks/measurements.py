@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from ruamel.yaml import YAML
 
-from benchmarks.peers.task import has_bf16
 from benchmarks.stopwatch import Observation, observe
 from benchmarks.workspace import PROJECT, Settings, Size, environment, make_workspace
 from cifar_resnet import layout
+from cifar_resnet.compute import native_precisions
 from cifar_resnet.data import Dataset
 from pipeline.demo import RECIPE, prepare_project
 
@@ -75,7 +76,8 @@ class Bench:
         if name in VARIANTS:
             compute = seen.rest("training on ").partition(":")[0]
         else:
-            compute = f"cpu, {'bf16' if tuning and has_bf16() else 'fp32'}"
+            has_bf16 = "bf16" in native_precisions(torch.device("cpu"))
+            compute = f"cpu, {'bf16' if tuning and has_bf16 else 'fp32'}"
         return {
             "step": asdict(step),
             "epoch": asdict(evaluated - first + step),

@@ -11,7 +11,8 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR
 from torchmetrics.classification import MulticlassAccuracy
 
-from benchmarks.peers.task import MOMENTUM, PEAK_LR, WEIGHT_DECAY, Task, has_bf16, read_task, say
+from benchmarks.peers.task import MOMENTUM, PEAK_LR, WEIGHT_DECAY, Task, read_task, say
+from cifar_resnet.compute import native_precisions
 
 
 class Classifier(L.LightningModule):
@@ -67,7 +68,7 @@ if __name__ == "__main__":
     precision = None
     if os.environ.get("TUNED"):
         model = model.to(memory_format=torch.channels_last)
-        precision = "bf16-mixed" if has_bf16() else None
+        precision = "bf16-mixed" if "bf16" in native_precisions(torch.device("cpu")) else None
     L.Trainer(max_epochs=task.epochs, callbacks=[Lines()], precision=precision).fit(
         model, task.train_loader(), task.test_loader()
     )

@@ -87,12 +87,6 @@ def train_transform(dataset: Dataset) -> A.Compose:
     )
 
 
-def has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 natively."""
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
 def read_task() -> Task:
     """The task that the command line describes."""
     parser = ArgumentParser()

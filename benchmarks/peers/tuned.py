@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.peers.plain import run
-from benchmarks.peers.task import has_bf16, read_task
+from benchmarks.peers.task import read_task
+from cifar_resnet.compute import native_precisions
 
 
 class Tuned(nn.Module):
@@ -16,10 +17,11 @@ class Tuned(nn.Module):
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net.to(memory_format=torch.channels_last)
+        self.has_bf16 = "bf16" in native_precisions(torch.device("cpu"))
 
     def forward(self, images: Tensor) -> Tensor:
         """From images float32 (N, 3, 32, 32) to logits float32 (N, 10)."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16()):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.has_bf16):
             logits: Tensor = self.net(images.contiguous(memory_format=torch.channels_last))
         return logits.float()
 
