@@ -15,9 +15,9 @@ from cifar_resnet.plots.evaluation import (
     plot_misclassified,
     plot_reliability,
 )
-from cifar_resnet.plots.learning_curves import plot_learning_curves
+from cifar_resnet.plots.learning_curves import draw_learning_curves, plot_learning_curves
 from cifar_resnet.plots.lr_curve import plot_lr_curve
-from cifar_resnet.plots.style import percent, short
+from cifar_resnet.plots.style import drawing_of, percent, short
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 random = np.random.default_rng(0)
@@ -62,6 +62,15 @@ def test_the_grid_shows_the_worst_mistakes_from_left_to_right_and_top_to_bottom(
     assert rows[0] == rows[1] == rows[2] == rows[3] == rows[4] < rows[5]
     assert columns[0] < columns[1] < columns[2] < columns[3] < columns[4]
     assert columns[5] == columns[0]
+
+
+def test_no_two_ticks_of_low_accuracies_look_alike() -> None:
+    history = [EpochMetrics(n, 0.1, 4.6, 0.01 + n / 1000, 4.6, 0.012, "test") for n in range(1, 7)]
+    with drawing_of(13, 4) as drawing:
+        draw_learning_curves({"": history}, drawing)
+        ticks = [label.get_text() for label in drawing.axes[1].get_yticklabels()]
+    assert "1.2%" in ticks
+    assert len(set(ticks)) == len(ticks)
 
 
 @pytest.mark.parametrize(
