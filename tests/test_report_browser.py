@@ -231,6 +231,16 @@ def test_nothing_is_cut_off_on_a_narrow_screen(page: Page, project: SimpleNamesp
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.parametrize(("width", "rows"), [(1280, 1), (1100, 1), (977, 1), (800, 3), (390, 3)])
+def test_three_charts_share_one_row_or_have_one_each(
+    page: Page, project: SimpleNamespace, width: int, rows: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(project.page.as_uri())
+    tops = page.locator("#training .chart").evaluate_all("all => all.map(one => one.offsetTop)")
+    assert (len(tops), len(set(tops))) == (3, rows)
+
+
 def test_a_cell_shows_an_address_that_others_can_open_and_back_returns(
     report: Page, browser: Browser, project: SimpleNamespace
 ) -> None:
