@@ -331,6 +331,13 @@ def test_arrow_keys_move_in_the_matrix_which_is_one_tab_stop(page: Page, tmp_pat
     expect(page.get_by_label("Predicted as", exact=True)).to_have_value("a")
 
 
+def test_digits_stand_upright_above_a_matrix_whose_names_take_little_room(report: Page) -> None:
+    head = report.locator(".matrix th[scope=col] span").first
+    assert head.evaluate("one => getComputedStyle(one).writingMode") == "horizontal-tb"
+    corner = report.locator(".matrix thead td").bounding_box()
+    assert corner and corner["width"] < 40
+
+
 def test_without_scripts_nothing_is_offered_that_does_not_work(browser: Browser, project: SimpleNamespace) -> None:
     with browser.new_context(java_script_enabled=False) as context:
         page = context.new_page()
