@@ -347,6 +347,8 @@ def test_without_scripts_nothing_is_offered_that_does_not_work(browser: Browser,
         assert {link.get_attribute("href") for link in page.locator("a[href]:visible").all()} == sections
         assert page.locator(".mistake:visible").count() == len(project.evaluation.misclassified)
         assert page.get_by_text("Choose a count").is_hidden()
+        above, below = page.locator(".legend").bounding_box(), page.locator("#gallery").bounding_box()
+        assert above and below and below["y"] - above["y"] - above["height"] >= 16
 
 
 @pytest.mark.skipif(
@@ -364,6 +366,8 @@ def test_a_printed_page_keeps_its_colours_and_pictures_and_has_no_buttons(page: 
     pixels = np.concatenate([sheet.reshape(-1, 3) for sheet in sheets])
     assert (pixels == 255).all(axis=1).mean() > 0.5, "a dark theme is printed on white paper"
     assert matrix_shares(report.evaluation.confusion).max() == pytest.approx(0.7)
+    ground = 255 * np.array(to_rgb(PALETTE["page"].light))
+    assert (abs(pixels - ground).max(axis=1) < 0.5).sum() < 500, "the bar of filters has no ground of its own on paper"
     for colour in ("right", "wrong"):
         tint = 0.7 * np.array(to_rgb(PALETTE[colour].light)) * 255 + 0.3 * 255
         assert (abs(pixels - tint).max(axis=1) < 24).sum() > 500, f"the matrix has no cells in the colour of {colour}"
