@@ -1,5 +1,6 @@
 """The page to try the model, as people use it: in Chromium, with a photo that is really uploaded."""
 
+import io
 import os
 import re
 import shutil
@@ -68,7 +69,7 @@ def test_a_photo_gets_its_name_and_a_map_from_the_demos_model_and_goes_nowhere(e
             ("127.0.0.1", port)
         }
         with sync_playwright() as playwright:
-            page = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS).new_page()
+            page = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS).new_page(color_scheme="dark")
             page.set_default_timeout(60_000)
             expect.set_options(timeout=60_000)
             page.route("**/*", stay_here)
@@ -77,6 +78,8 @@ def test_a_photo_gets_its_name_and_a_map_from_the_demos_model_and_goes_nowhere(e
             page.locator("input[type=file]").first.set_input_files(tmp_path / "photo.bmp")
             expect(names).to_have_text(example)
             expect(heat).to_be_visible()
+            bar = Image.open(io.BytesIO(page.locator(".bars meter").last.screenshot())).convert("L")
+            assert np.asarray(bar)[:, -20:].max() < 128, "the empty part of a bar is dark in the dark"
             by_layercam = heat.get_attribute("src")
             page.get_by_label("Method").click()
             page.get_by_role("option", name="hirescam").click()
