@@ -18,6 +18,7 @@ from support.project import copy_project
 from support.real_repro import all_runs, dvc, wait_for
 
 from cifar_resnet import layout
+from cifar_resnet.compare_sources import describe_code
 from cifar_resnet.errors import UserError
 from cifar_resnet.evaluation import Evaluation
 from cifar_resnet.git import dvc_experiments
@@ -54,6 +55,17 @@ def test_two_commits_are_compared_image_by_image(project: Path, capsys: pytest.C
     assert f"({right(other):,} of 359, 95% interval " in printed
     assert "Both have the same settings with seeds 0 and 1" in printed
     assert "  train.seed: 0 -> 1" in printed
+
+
+def test_code_that_git_does_not_have_is_not_called_the_same(
+    compared: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(compared)
+    (comparison,) = compare.read_comparisons(["first", "second"], load_params(layout.PARAMS))
+    assert describe_code(comparison.first, comparison.other).startswith("The same code")
+    monkeypatch.chdir(layout.DATA)  # which Git ignores, like the demo's folder
+    assert describe_code(comparison.first, comparison.other).startswith("Git does not have the code")
 
 
 def test_the_workspace_and_its_mlflow_run_have_the_same_predictions(

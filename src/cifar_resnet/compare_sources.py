@@ -77,6 +77,8 @@ def describe_code(first: ComparedRun, other: ComparedRun) -> str:
     if changed is None:
         return f"Commit {first.commit[:8]} or {other.commit[:8]} is not in this clone: `git fetch` may bring it."
     code = ", ".join(CODE)
+    if not git("ls-files", "--", *CODE):  # as in the demo's folder
+        return f"Git does not have the code ({code}) of this folder, so nobody knows whether it differs."
     if not changed:
         return f"The same code ({code}), in commits {first.commit[:8]} and {other.commit[:8]}."
     commits = git("rev-list", "--count", f"{first.commit}..{other.commit}")
