@@ -169,6 +169,16 @@ def test_nothing_is_cut_off_on_a_narrow_screen(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.parametrize("width", [390, 1100])
+def test_no_word_above_a_table_is_broken_and_the_chart_below_it_can_be_read(opened: Page, width: int) -> None:
+    opened.set_viewport_size({"width": width, "height": 800})
+    lines = opened.get_by_role("columnheader", name="accuracy", exact=True).evaluate(
+        "one => { const range = new Range(); range.selectNodeContents(one); return range.getClientRects().length }"
+    )
+    assert lines == 1
+    assert opened.locator("#confidence .chart svg").evaluate("one => one.clientWidth") > min(500, width - 50)
+
+
 def test_without_scripts_nothing_is_offered_that_does_not_work(browser: Browser, project: SimpleNamespace) -> None:  # noqa: F811
     with browser.new_context(java_script_enabled=False) as context:
         page = context.new_page()
