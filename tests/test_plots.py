@@ -9,6 +9,7 @@ from cifar_resnet.evaluation import Evaluation
 from cifar_resnet.history import EpochMetrics
 from cifar_resnet.lr_range import LRSweep, find_rates
 from cifar_resnet.plots.evaluation import (
+    draw_reliability,
     matrix_classes,
     matrix_shares,
     plot_confusion,
@@ -62,6 +63,20 @@ def test_the_grid_shows_the_worst_mistakes_from_left_to_right_and_top_to_bottom(
     assert rows[0] == rows[1] == rows[2] == rows[3] == rows[4] < rows[5]
     assert columns[0] < columns[1] < columns[2] < columns[3] < columns[4]
     assert columns[5] == columns[0]
+
+
+def test_a_line_does_not_cross_out_the_words_of_a_legend(tmp_path: Path) -> None:
+    with drawing_of(5.5, 5) as drawing:
+        draw_reliability({"": EVALUATION}, 15, drawing)
+        (axes,) = drawing.axes
+        axes.axhspan(0, 1, color="red")
+        drawing.savefig(tmp_path / "plot.png", dpi=drawing.dpi)
+        legend = axes.get_legend()
+        assert legend
+        box = legend.get_window_extent()
+    picture = np.asarray(Image.open(tmp_path / "plot.png").convert("RGB")).astype(int)[::-1]
+    inside = picture[round(box.y0) + 3 : round(box.y1) - 3, round(box.x0) + 3 : round(box.x1) - 3]
+    assert (inside[..., 0] - inside[..., 1]).max() < 128, "no pure red"
 
 
 def test_no_two_ticks_of_low_accuracies_look_alike() -> None:

@@ -48,7 +48,8 @@ STYLE: Any = {  # matplotlib types the keys as literals
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": PALETTE["line"].light,
-    "legend.frameon": False,
+    "legend.facecolor": PALETTE["page"].light,  # over lines, which else cross out its words
+    "legend.edgecolor": "none",
     "lines.linewidth": 2,
     "figure.constrained_layout.use": True,
     "savefig.dpi": 120,
