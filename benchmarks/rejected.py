@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.probes import interleaved
+from benchmarks.workspace import PROJECT
 from cifar_resnet.compute import Compute, prepare_compute
 from cifar_resnet.convolution import Conv3x3
 from cifar_resnet.data import Dataset
-from cifar_resnet.params import ComputeParams, CustomResNetParams, TrainParams
+from cifar_resnet.params import ComputeParams, CustomResNetParams, load_params
 from cifar_resnet.training import LearningRates, Trainer
 
 BATCH_SIZE = 128
@@ -114,10 +115,7 @@ def compile_times(precision: str) -> dict[str, float]:
 
 def training_step(dataset: Dataset, compute: Compute) -> Callable[[], Tensor]:
     """The product's training step on one batch."""
-    train = TrainParams(
-        seed=0, epochs=2, peak_epoch=1.0, batch_size=BATCH_SIZE, lr_min=0.01, lr_max=0.1, momentum=0.9,
-        weight_decay=5e-4, label_smoothing=0.0, ema_decay=0.0,
-    )  # fmt: skip
+    train = load_params(PROJECT / "params.yaml").train
     model = CustomResNetParams(network="custom_resnet", width=WIDTH, logit_scale=0.125)
     trainer = Trainer(train, LearningRates(0.01, 0.1), compute)
     state = trainer.start(dataset, model, seed=0)

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -7,11 +9,12 @@ from cifar_resnet.params import AugmentParams
 
 MEAN = (0.4914, 0.4822, 0.4465)
 MEAN_COLOUR = [125, 123, 114]
-OFF = {"padding": 0, "flip": False, "cutout": 0}
+OFF = {"padding": 0, "padding_mode": "mean", "flip": False, "cutout": 0}
 
 
 def augmented(images: Images, seed: int = 0, **settings: object) -> Images:
-    return Augmentation(AugmentParams.model_validate({**OFF, **settings}), MEAN, images.shape[1])(images, seed)
+    augment = Augmentation(AugmentParams.model_validate({**OFF, **settings}), MEAN, images.shape[1])
+    return augment(images, seed, np.arange(len(images)) % 2 == 0)
 
 
 @pytest.fixture
@@ -51,11 +54,21 @@ def test_cutout_blanks_one_whole_square_with_the_mean_colour() -> None:
     assert len(corners) > 100  # of 25 x 25 places
 
 
-def test_the_crop_is_a_window_of_the_image_padded_with_the_mean_colour(images: Images) -> None:
+def with_mean_colour(image: Images) -> Images:
+    padded = np.full((40, 40, 3), MEAN_COLOUR, dtype=np.uint8)
+    padded[4:36, 4:36] = image
+    return padded
+
+
+def with_reflection(image: Images) -> Images:
+    return np.pad(image, ((4, 4), (4, 4), (0, 0)), mode="reflect")
+
+
+@pytest.mark.parametrize(("mode", "pad"), [("mean", with_mean_colour), ("reflect", with_reflection)])
+def test_the_crop_is_a_window_of_the_padded_image(mode: str, pad: Callable[[Images], Images], images: Images) -> None:
     offsets = set()
-    for image, cropped in zip(images, augmented(images, padding=4), strict=True):
-        padded = np.full((40, 40, 3), MEAN_COLOUR, dtype=np.uint8)
-        padded[4:36, 4:36] = image
+    for image, cropped in zip(images, augmented(images, padding=4, padding_mode=mode), strict=True):
+        padded = pad(image)
         windows = np.lib.stride_tricks.sliding_window_view(padded, (32, 32, 3))[:, :, 0]
         found = np.argwhere((windows == cropped).all(axis=(2, 3, 4)))
         assert len(found) == 1
@@ -70,3 +83,9 @@ def test_half_of_the_images_are_mirrored(images: Images) -> None:
     mirrored = (result == originals[:, :, ::-1]).all(axis=(1, 2, 3))
     assert np.array_equal(same, ~mirrored)
     assert 100 < mirrored.sum() < 156
+
+
+def test_with_alternating_flips_those_are_mirrored_whose_turn_it_is(images: Images) -> None:
+    result = augmented(images, flip="alternate")
+    assert np.array_equal(result[::2], images[::2, :, ::-1])
+    assert np.array_equal(result[1::2], images[1::2])

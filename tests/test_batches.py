@@ -1,5 +1,6 @@
 import multiprocessing
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from cifar_resnet.batches import EpochBatches
 from cifar_resnet.params import AugmentParams
 
 NUM_IMAGES = 300
-AUGMENT = Augmentation(AugmentParams(padding=4, flip=True, cutout=8), mean=(0.5, 0.5, 0.5), image_px=32)
+AUGMENT = Augmentation(
+    AugmentParams(padding=4, padding_mode="mean", flip=True, cutout=8), mean=(0.5, 0.5, 0.5), image_px=32
+)
 IMAGES = np.random.default_rng(0).integers(0, 256, (NUM_IMAGES, 32, 32, 3), dtype=np.uint8)
 LABELS = np.arange(NUM_IMAGES)  # of its own for each image, to follow it
 
@@ -93,3 +96,17 @@ def test_loader_processes_give_the_same_batches_however_they_are_started(
         assert_equal(load(epoch_batches(), num_workers=2), load(epoch_batches()))
     finally:
         multiprocessing.set_start_method(usual, force=True)
+
+
+def test_with_alternating_flips_each_image_is_mirrored_in_every_second_epoch() -> None:
+    params = AugmentParams(padding=0, padding_mode="mean", flip="alternate", cutout=0)
+    augment = Augmentation(params, mean=(0.5, 0.5, 0.5), image_px=32)
+    is_mirrored = np.zeros((4, NUM_IMAGES), dtype=bool)
+    for epoch in range(4):
+        for images, labels in load(replace(epoch_batches(epoch=epoch), augment=augment)):
+            same, mirrored = ((images.numpy() == IMAGES[labels][:, :, ::step]).all(axis=(1, 2, 3)) for step in (1, -1))
+            assert np.array_equal(same, ~mirrored)
+            is_mirrored[epoch, labels] = mirrored
+    assert np.array_equal(is_mirrored[:2], is_mirrored[2:])
+    assert np.array_equal(is_mirrored[0], ~is_mirrored[1])
+    assert 120 < is_mirrored[0].sum() < 180

@@ -22,7 +22,7 @@ from pipeline.demo import overlay
 @pytest.fixture(autouse=True)
 def ready_to_train(workspace: Path) -> None:
     """The workspace after the stages before train, with few and small steps: each amplifies rounding tenfold."""
-    overlay(layout.PARAMS, {"train": {"batch_size": 512}}, layout.PARAMS)
+    overlay(layout.PARAMS, {"train": {"batch_size": 512, "optimizer": "muon"}}, layout.PARAMS)
     download.run(load_params(layout.PARAMS).data)
     layout.LR_FOUND.parent.mkdir(parents=True)
     FoundRates(0.002, 0.02, "valley", {}).write_json(layout.LR_FOUND)

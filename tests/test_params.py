@@ -30,8 +30,8 @@ BAD_VALUES = [
     ("data.split_seed", 2**32, SEED),
     ("augment.padding", 17, "a whole number from 0 to 16"),
     ("augment.padding", "4 px", "a whole number from 0 to 16"),
-    ("augment.flip", 1, "true or false"),
-    ("augment.flip", "yes", "true or false"),
+    ("augment.flip", 1, "true or false or alternate"),
+    ("augment.flip", "yes", "true or false or alternate"),
     ("augment.cutout", 33, "a whole number from 0 to 32"),
     ("augment.cutout", 8.0, "a whole number from 0 to 32"),
     ("model.width", 63, "a whole number from 4 to 512 in multiples of 4"),
@@ -110,14 +110,14 @@ def test_each_mistake_has_its_own_line(tmp_path: Path) -> None:
 
 def test_a_misspelt_setting_is_refused_beside_the_right_ones(tmp_path: Path) -> None:
     line = refusal(changed(tmp_path, augment={"cutuot": 8}))
-    assert line.endswith("augment.cutuot is not a setting; allowed here: padding, flip, cutout")
+    assert line.endswith("augment.cutuot is not a setting; allowed here: padding, padding_mode, flip, cutout")
 
 
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
         ("  epochs: 24\n", "", "train.epochs is missing; allowed: a whole number from 1 to 10000"),
-        ("augment:", "augmentation:", "augment is missing; allowed: a section with padding, flip, cutout"),
+        ("augment:", "augmentation:", "augment is missing; allowed: a section with padding, padding_mode, flip"),
         ("augment:", "augmentation:", "augmentation is not a setting; allowed here: data, augment"),
         ("  epochs: 24\n", "  epochs: 24\n  epochs: 12\n", "found duplicate key"),
         ("  epochs: 24\n", "  epochs: [24\n", "is not valid YAML"),
@@ -176,7 +176,7 @@ def test_a_missing_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
     [
         ("data", {"dataset": "digits", "validation_images": 700}),
         ("data", {"sources": {}}),
-        ("augment", {"padding": 0, "flip": False, "cutout": 0}),
+        ("augment", {"padding": 0, "padding_mode": "mean", "flip": False, "cutout": 0}),
         ("train", {"epochs": 1, "peak_epoch": 0.5}),
         ("train", {"lr_min": 0.01, "lr_max": "find"}),
         ("train", {"lr_min": "find", "lr_max": 1}),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from support.project import make_digits
-from torch import Tensor
+from torch import Tensor, nn
 
 from cifar_resnet.checkpoint import Checkpoint
 from cifar_resnet.compute import Compute, prepare_compute
@@ -52,7 +52,7 @@ def trainer(tiny_params: Params, compute: Compute) -> Trainer:
     return Trainer(tiny_params.train, LearningRates(lr_min=0.002, lr_max=0.02), compute)
 
 
-def changed(trainer: Trainer, **settings: float) -> Trainer:
+def changed(trainer: Trainer, **settings: object) -> Trainer:
     return replace(trainer, settings=trainer.settings.model_copy(update=settings))
 
 
@@ -60,9 +60,9 @@ def changed(trainer: Trainer, **settings: float) -> Trainer:
 def start(tiny_params: Params, digits: Dataset, trainer: Trainer) -> Start:
     """A function that starts a training, with some settings changed."""
 
-    def start(ema_decay: float = 0.0, logit_scale: float = 0.125) -> TrainingState:
+    def start(logit_scale: float = 0.125, **settings: object) -> TrainingState:
         model = tiny_params.model.model_copy(update={"logit_scale": logit_scale})
-        return changed(trainer, ema_decay=ema_decay).start(digits, model, seed=0)
+        return changed(trainer, **settings).start(digits, model, seed=0)
 
     return start
 
@@ -122,6 +122,41 @@ def test_a_step_is_nesterov_momentum_with_weight_decay(start: Start, digits: Dat
         velocity = settings.momentum * velocity + gradient
         expected = expected - lr * (gradient + settings.momentum * velocity)
         torch.testing.assert_close(bias.detach(), expected)
+
+
+def test_a_step_of_muon_is_orthogonal_for_the_convolutions(start: Start, digits: Dataset, trainer: Trainer) -> None:
+    muon = changed(trainer, optimizer="muon", weight_decay=0.0)
+    state, sgd = start(optimizer="muon"), start()
+    before = weights(state.net)
+    muon.step(state, state.net, *images_and_labels(digits), 0.1, 8)
+    changed(trainer, weight_decay=0.0).step(sgd, sgd.net, *images_and_labels(digits), 0.1, 8)
+    for name, value in weights(state.net).items():
+        if value.dim() == 4:
+            tall = max(1, len(value) / value[0].numel()) ** 0.5  # Muon's own factor for a matrix with more rows
+            sizes = torch.linalg.svdvals((value - before[name]).flatten(1)) / 0.1 / tall
+            assert 0.5 < sizes.median() < 1.3, name
+            assert sizes.max() < 1.3, name
+        else:
+            torch.testing.assert_close(value, sgd.net.get_parameter(name))
+
+
+def test_batchnorm_biases_can_learn_at_a_multiple_of_the_rate(start: Start, digits: Dataset, trainer: Trainer) -> None:
+    plain, fast = start(), start(batchnorm_bias_factor=64)
+    before = weights(plain.net)
+    for state in (plain, fast):
+        trainer.step(state, state.net, *images_and_labels(digits), 0.001, 8)
+    is_bias = {f"{name}.bias" for name, module in plain.net.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    for name, value in weights(plain.net).items():
+        factor = 64 if name in is_bias else 1
+        torch.testing.assert_close(fast.net.get_parameter(name) - before[name], factor * (value - before[name]))
+    assert is_bias
+
+
+def test_early_epochs_train_on_smaller_images(start: Start, trainer: Trainer, data: TrainingData) -> None:
+    state, sides = start(), list[int]()
+    state.net.get_submodule("prep").register_forward_pre_hook(lambda module, inputs: sides.append(inputs[0].shape[-1]))
+    list(changed(trainer, early_epochs=1, early_scale=0.75).epochs(state, data, lambda loss, num_steps: None))
+    assert sides == [24, 24, 32, 32, 32, 32]  # of two epochs: steps, then the held-out images
 
 
 def test_label_smoothing_gives_every_class_its_share(start: Start, digits: Dataset, trainer: Trainer) -> None:
@@ -222,10 +257,11 @@ def test_in_float16_gradients_are_those_of_a_scaled_loss_and_the_step_is_not(
     torch.testing.assert_close(bias, expected, rtol=0.01, atol=1e-4)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
 def test_in_float16_a_step_with_gradients_that_overflow_changes_no_weights_and_halves_the_scale(
-    tiny_params: Params, digits: Dataset, trainer: Trainer
+    optimizer: str, tiny_params: Params, digits: Dataset, trainer: Trainer
 ) -> None:
-    half = in_float16(trainer)
+    half = changed(in_float16(trainer), optimizer=optimizer)
     state = half.start(digits, tiny_params.model, seed=0)
     set_scale(state, 2.0**40)
     before = weights(state.net)
@@ -244,15 +280,23 @@ def test_a_training_begun_without_a_scale_goes_on_in_float16(
 
 
 @pytest.mark.parametrize(
-    ("position", "precision"),
-    [((0, 1), torch.float32), ((1, 0), torch.float32), ((1, 1), torch.float32), ((0, 1), torch.float16)],
+    ("position", "precision", "optimizer"),
+    [
+        ((0, 1), torch.float32, "sgd"),
+        ((1, 0), torch.float32, "sgd"),
+        ((1, 1), torch.float32, "sgd"),
+        ((0, 1), torch.float16, "sgd"),
+        ((0, 1), torch.float32, "muon"),
+        ((0, 1), torch.float16, "muon"),
+    ],
 )
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
     tiny_params: Params, digits: Dataset, trainer: Trainer, data: TrainingData, position: tuple[int, int],
-    precision: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    precision: torch.dtype, optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    trainer = changed(replace(trainer, compute=replace(trainer.compute, precision=precision)), ema_decay=0.9)
+    trainer = replace(trainer, compute=replace(trainer.compute, precision=precision))
+    trainer = changed(trainer, ema_decay=0.9, optimizer=optimizer)
     checkpoint = Checkpoint("interrupted")
     checkpoint.folder.mkdir(parents=True)
     uninterrupted, resumed = (trainer.start(digits, tiny_params.model, seed=0) for _ in range(2))
@@ -284,13 +328,15 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
     [
         ("augment", "cutout", 31, 32, "images of 32 px: 0 to 31"),
         ("train", "batch_size", 256, 257, "there are 256 training images"),
+        ("train", "early_scale", 0.25, 0.2, "images of 6 px; allowed for images of 32 px: 0.25 to 1"),
         ("train", "ema_decay", 0.56, 0.9999, "after 4 steps, 100% of the averaged weights .* 0 .* to 0.5623"),
     ],
 )
 def test_what_leaves_nothing_to_learn_is_refused_with_what_is_allowed(
     section: str, name: str, possible: float, useless: float, allowed: str, data: TrainingData, tiny_params: Params
 ) -> None:
-    sections: dict[str, Any] = {"train": tiny_params.train, "augment": tiny_params.augment}
+    train = tiny_params.train.model_copy(update={"early_epochs": 1})
+    sections: dict[str, Any] = {"train": train, "augment": tiny_params.augment}
     changed = {value: sections[section].model_copy(update={name: value}) for value in (possible, useless)}
     require_workable(data=data, **sections | {section: changed[possible]})
     with pytest.raises(UserError, match=rf"{section}.{name} is {useless}; .*{allowed}"):

@@ -51,7 +51,9 @@ def main(folder: Path) -> None:
     dataset = load_dataset(folder)
     images, labels = dataset.train_images[:NUM_IMAGES], dataset.train_labels[:NUM_IMAGES]
 
-    augment = Augmentation(AugmentParams(padding=4, flip=True, cutout=8), dataset.mean, dataset.image_px)
+    augment = Augmentation(
+        AugmentParams(padding=4, padding_mode="mean", flip=True, cutout=8), dataset.mean, dataset.image_px
+    )
     ours = EpochBatches(images, labels, augment, BATCH_SIZE, 0, 0)
     settings = CustomResNetParams(network="custom_resnet", width=4, logit_scale=1.0)
     net = make_network(settings, 10, dataset.mean, dataset.std)  # for its normalize()

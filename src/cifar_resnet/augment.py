@@ -3,7 +3,9 @@
 import os
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from cifar_resnet.data import Images
 from cifar_resnet.params import AugmentParams
@@ -15,16 +17,18 @@ import albumentations as A
 class Augmentation:
     """Turns images uint8 (N, image_px, image_px, 3) and a seed into augmented images of the same shape.
 
-    The same seed gives the same result. What is padded or cut out gets the mean colour (`mean` in 0..1), which is 0
-    after normalisation. Loader processes get a copy, by pickle where they are not forked.
+    The same seed gives the same result. What is cut out, or padded in mode `mean`, gets the mean colour (`mean` in
+    0..1), which is 0 after normalisation. Loader processes get a copy, by pickle where they are not forked.
     """
 
     def __init__(self, params: AugmentParams, mean: Sequence[float], image_px: int) -> None:
         fill = tuple(round(255 * channel) for channel in mean)
         steps: list[A.BasicTransform] = []
         if params.padding:
-            steps += [A.Pad(padding=params.padding, fill=fill), A.RandomCrop(image_px, image_px)]
-        if params.flip:
+            border = cv2.BORDER_REFLECT_101 if params.padding_mode == "reflect" else cv2.BORDER_CONSTANT
+            pad = A.Pad(padding=params.padding, border_mode=border, fill=fill)
+            steps += [pad, A.RandomCrop(image_px, image_px)]
+        if params.flip is True:
             steps += [A.HorizontalFlip(p=0.5)]
         if params.cutout:
             side = (params.cutout, params.cutout)
@@ -32,7 +36,11 @@ class Augmentation:
                 A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=side, hole_width_range=side, fill=fill, p=1)
             ]
         self._transform = A.Compose(steps)
+        self._alternates = params.flip == "alternate"
 
-    def __call__(self, images: Images, seed: int) -> Images:
+    def __call__(self, images: Images, seed: int, its_turn: NDArray[np.bool_]) -> Images:
+        """`its_turn` (N,) says which images are mirrored, if flips alternate."""
+        if self._alternates:
+            images = np.where(its_turn[:, None, None, None], images[:, :, ::-1], images)
         self._transform.set_random_seed(seed)
         return np.stack([self._transform(image=image)["image"] for image in images])

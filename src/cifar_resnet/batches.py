@@ -19,6 +19,8 @@ from cifar_resnet.data import Images
 # Training processes share a batch out by whole groups, so each image is augmented alike however many there are.
 GROUP_SIZE = 32
 
+Augment = Callable[[Images, int, NDArray[np.bool_]], Images]  # of images, a seed, and whose turn to be mirrored it is
+
 
 @dataclass(frozen=True)
 class EpochBatches(Dataset[tuple[Tensor, Tensor]]):
@@ -31,7 +33,7 @@ class EpochBatches(Dataset[tuple[Tensor, Tensor]]):
 
     images: Images
     labels: NDArray[np.int64]
-    augment: Callable[[Images, int], Images]
+    augment: Augment
     batch_size: int
     seed: int
     epoch: int
@@ -50,11 +52,13 @@ class EpochBatches(Dataset[tuple[Tensor, Tensor]]):
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.labels))
         batch = order[number * self.batch_size :][: self.size(number)]
         groups = np.split(batch, range(GROUP_SIZE, len(batch), GROUP_SIZE))
+        its_turn = (np.random.default_rng(self.seed).random(len(self.labels)) < 0.5) ^ (self.epoch % 2 == 1)
         images, labels = [self.images[:0]], [self.labels[:0]]  # a share may be empty
         for index in range(self.rank, len(groups), self.num_ranks):
             stream = np.random.SeedSequence([self.seed, self.epoch, number, index])
-            images.append(self.augment(self.images[groups[index]], int(stream.generate_state(1)[0])))
-            labels.append(self.labels[groups[index]])
+            group, seed = groups[index], int(stream.generate_state(1)[0])
+            images.append(self.augment(self.images[group], seed, its_turn[group]))
+            labels.append(self.labels[group])
         return torch.from_numpy(np.concatenate(images)), torch.from_numpy(np.concatenate(labels))
 
     def load(self, first: int, num_workers: int, *, pin_memory: bool) -> Iterator[tuple[Tensor, Tensor]]:

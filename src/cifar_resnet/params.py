@@ -18,6 +18,8 @@ Found = Literal["find"]
 Auto = Literal["auto"]
 LearningRate = Annotated[float, Field(gt=0, le=100)]
 
+MIN_PX = 8  # smaller images would vanish in the networks, which halve them three times
+
 IN_SHORT = Repr()  # what a mistake may hold: many pages
 IN_SHORT.maxstring, IN_SHORT.maxlevel = 100, 2
 
@@ -30,7 +32,7 @@ class DataParams(Section):
     dataset: Literal["cifar10", "cifar100", "fashion_mnist", "svhn", "digits", "folder"] = Field(
         description="Data set: a file in datasets/."
     )
-    image_px: int = Field(ge=8, le=512, description="Side in pixels of the square images; others are scaled.")
+    image_px: int = Field(ge=MIN_PX, le=512, description="Side in pixels of the square images; others are scaled.")
     validation_images: int = Field(ge=0, description="Images held out of the training set; 0 uses none.")
     split_seed: int = Field(ge=0, lt=2**32, description="Seed of the hold-out, and of a test split made here.")
     test_share: float = Field(gt=0, le=0.5, description="Share of the images that becomes the test set of digits, or "
@@ -44,7 +46,10 @@ class DataParams(Section):
 
 class AugmentParams(Section):
     padding: int = Field(ge=0, le=16, description="Pixels padded on each side before the random crop; 0 for no crop.")
-    flip: bool = Field(description="Horizontal flip with probability 0.5.")
+    padding_mode: Literal["mean", "reflect"] = Field(description="What is padded: the mean colour, or a reflection.")
+    flip: bool | Literal["alternate"] = Field(
+        description="Horizontal flip with probability 0.5, or of each image in every second epoch."
+    )
     cutout: int = Field(ge=0, le=32, description="Side in pixels of the square blanked per image; 0 for none.")
 
 
@@ -94,10 +99,16 @@ class TrainParams(Section):
     batch_size: int = Field(ge=2, le=65_536, description="Images per training step.")
     lr_min: Found | LearningRate = Field(description="Learning rate at both ends of the cycle, or find.")
     lr_max: Found | LearningRate = Field(description="Learning rate at the peak of the cycle, or find.")
+    optimizer: Literal["sgd", "muon"] = Field(description="SGD, or Muon for the convolutions and SGD for the rest.")
     momentum: float = Field(gt=0, lt=1, description="Nesterov momentum.")
     weight_decay: float = Field(ge=0, le=0.1, description="L2 penalty on all weights.")
+    batchnorm_bias_factor: float = Field(
+        ge=1, le=1000, description="BatchNorm's biases learn at this multiple of the rate, and decay that much less."
+    )
     label_smoothing: float = Field(ge=0, le=0.5, description="Probability spread over the other classes.")
     ema_decay: float = Field(ge=0, lt=1, description="Decay per step of the averaged weights; 0 for none.")
+    early_epochs: int = Field(ge=0, description="First epochs, which train on smaller images; 0 for none.")
+    early_scale: float = Field(ge=0.5, le=1, description="Share of image_px that is the side of these.")
 
     @model_validator(mode="after")
     def _cycle_is_possible(self) -> Self:
@@ -105,6 +116,8 @@ class TrainParams(Section):
             raise ValueError(f"peak_epoch is {self.peak_epoch:g}; it must be below epochs, {self.epochs}")
         if self.lr_min != "find" and self.lr_max != "find" and self.lr_min >= self.lr_max:
             raise ValueError(f"lr_min is {self.lr_min:g}; it must be below lr_max, {self.lr_max:g}")
+        if self.early_epochs >= self.epochs:
+            raise ValueError(f"early_epochs is {self.early_epochs}; it must be below epochs, {self.epochs}")
         return self
 
 

@@ -1,4 +1,4 @@
-"""The training loop: SGD with Nesterov momentum on a one-cycle schedule."""
+"""The training loop, on a one-cycle schedule."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.amp import GradScaler
-from torch.optim import SGD
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cifar_resnet.augment import Augmentation
-from cifar_resnet.batches import EpochBatches
+from cifar_resnet.batches import Augment, EpochBatches
 from cifar_resnet.compute import Compute
 from cifar_resnet.data import Dataset, Images, split_validation
 from cifar_resnet.distributed import share_gradients, sum_over_processes
@@ -23,7 +23,8 @@ from cifar_resnet.history import EpochMetrics
 from cifar_resnet.inference import predict_logits
 from cifar_resnet.networks import make_network
 from cifar_resnet.networks.base import Network
-from cifar_resnet.params import AugmentParams, DataParams, ModelParams, TrainParams
+from cifar_resnet.optimizers import make_optimizers, set_learning_rate
+from cifar_resnet.params import MIN_PX, AugmentParams, DataParams, ModelParams, TrainParams
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class TrainingData:
 
     images: Images
     labels: NDArray[np.int64]
-    augment: Callable[[Images, int], Images]
+    augment: Augment
     held_out_images: Images
     held_out_labels: NDArray[np.int64]
     held_out_name: str
@@ -51,7 +52,7 @@ class TrainingState:
     """All that a resumed training needs: what is random is a function of the seed, epoch and step."""
 
     net: Network
-    optimizer: SGD
+    optimizers: list[Optimizer]
     scaler: GradScaler
     average: AveragedModel | None  # of the weights
     totals: Tensor  # of this epoch: sum of the losses, number of right predictions, number of images
@@ -64,15 +65,25 @@ class TrainingState:
         """The network to evaluate and keep: the averaged one if there is one."""
         return cast(Network, self.average.module) if self.average else self.net
 
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last step."""
+        return cast(float, self.optimizers[0].param_groups[0]["lr"])
+
     def state_dict(self) -> dict[str, Any]:
         """Only tensors, numbers and text, so that loading it needs no unpickling of code."""
         state = {name: part.state_dict() if hasattr(part, "state_dict") else part for name, part in vars(self).items()}
-        return state | {"history": [asdict(metrics) for metrics in self.history]}
+        return state | {
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "history": [asdict(metrics) for metrics in self.history],
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, part in vars(self).items():
             if hasattr(part, "load_state_dict") and state[name]:  # of a scaler that was idle there is none
                 part.load_state_dict(state[name])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.totals.copy_(state["totals"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.history = [EpochMetrics(**metrics) for metrics in state["history"]]
@@ -100,12 +111,22 @@ def require_workable(train: TrainParams, augment: AugmentParams, data: TrainingD
     most_px = data.images.shape[1] - 1
     if augment.cutout > most_px:
         raise UserError(f"augment.cutout is {augment.cutout}; allowed for images of {most_px + 1} px: 0 to {most_px}")
+    if train.early_epochs and (side := early_px(train, most_px + 1)) < MIN_PX:
+        raise UserError(
+            f"train.early_scale is {train.early_scale}; it would make images of {side} px; allowed for images of "
+            f"{most_px + 1} px: {MIN_PX / (most_px + 1):.4g} to 1"
+        )
     steps = train.epochs * -(-num_images // train.batch_size)
     if (share := train.ema_decay**steps) > 0.1:
         raise UserError(
             f"train.ema_decay is {train.ema_decay}; after {steps} steps, {share:.0%} of the averaged weights would be "
             f"the untrained network's; allowed for so many: 0 (no average) to {0.1 ** (1 / steps):.4g}"
         )
+
+
+def early_px(train: TrainParams, image_px: int) -> int:
+    """Side of the images in the early epochs, in pixels."""
+    return round(train.early_scale * image_px)
 
 
 def one_cycle(epoch: float, *, epochs: int, peak_epoch: float, lr_min: float, lr_max: float) -> float:
@@ -135,13 +156,10 @@ class Trainer:
         train = self.settings
         torch.manual_seed(seed)
         net = self.compute.place(make_network(model, len(dataset.classes), dataset.mean, dataset.std))
-        optimizer = SGD(
-            net.parameters(), lr=0.0, momentum=train.momentum, weight_decay=train.weight_decay, nesterov=True
-        )
         averaging = get_ema_multi_avg_fn(train.ema_decay)
         average = AveragedModel(net, multi_avg_fn=averaging, use_buffers=True) if train.ema_decay else None
         totals = torch.zeros(3, dtype=torch.float64, device=self.compute.device)
-        return TrainingState(net, optimizer, self.compute.gradient_scaler(), average, totals)
+        return TrainingState(net, make_optimizers(net, train), self.compute.gradient_scaler(), average, totals)
 
     def epochs(
         self, state: TrainingState, data: TrainingData, after_step: Callable[[Tensor, int], None]
@@ -177,17 +195,21 @@ class Trainer:
         """
         images = images.to(self.compute.device, non_blocking=True)
         labels = labels.to(self.compute.device, non_blocking=True)
-        for group in state.optimizer.param_groups:
-            group["lr"] = lr
+        set_learning_rate(state.optimizers, lr)
 
+        inputs = state.net.normalize(images)
+        if state.epoch < self.settings.early_epochs:
+            side = early_px(self.settings, images.shape[1])
+            inputs = F.interpolate(inputs, size=side, mode="bilinear", antialias=True)
         with self.compute.autocast():
-            logits = forward(state.net.normalize(images))
+            logits = forward(inputs)
         smoothing = self.settings.label_smoothing
         loss_sum = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing, reduction="sum")
         loss = loss_sum * (self.compute.num_processes / batch_size)  # gradients are averaged over the processes
-        state.optimizer.zero_grad()
+        state.net.zero_grad()
         state.scaler.scale(loss).backward()
-        state.scaler.step(state.optimizer)  # in float16 not, if a gradient overflowed; the cycle and average go on
+        for optimizer in state.optimizers:  # in float16 not, if a gradient overflowed; the cycle and average go on
+            state.scaler.step(optimizer)
         state.scaler.update()
         if state.average:
             state.average.update_parameters(state.net)
@@ -206,7 +228,7 @@ class Trainer:
         held_out_loss_sum, num_held_out_correct = evaluate_held_out(state.model, data, compute)
         num_held_out = len(data.held_out_labels)
         metrics = EpochMetrics(
-            state.epoch + 1, state.optimizer.param_groups[0]["lr"], loss_sum / num_images, num_correct / num_images,
+            state.epoch + 1, state.lr, loss_sum / num_images, num_correct / num_images,
             held_out_loss_sum / num_held_out, num_held_out_correct / num_held_out, data.held_out_name,
         )  # fmt: skip
         state.epoch, state.step = state.epoch + 1, 0
@@ -229,8 +251,7 @@ def evaluate_held_out(net: Network, data: TrainingData, compute: Compute) -> tup
 def check_finite(state: TrainingState) -> None:
     """Stop a training that has diverged, by a UserError."""
     if not torch.isfinite(state.totals[0]):
-        lr = state.optimizer.param_groups[0]["lr"]
         raise UserError(
             f"training diverged in epoch {state.epoch + 1}: the loss is {state.totals[0].item()} at learning rate "
-            f"{lr:.4g}; lower train.lr_max, or model.logit_scale if it is above 0.125"
+            f"{state.lr:.4g}; lower train.lr_max, or model.logit_scale if it is above 0.125"
         )

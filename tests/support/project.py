@@ -17,10 +17,10 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 
 TINY: dict[str, dict[str, object]] = {
     "data": {"dataset": "digits"},
-    "augment": {"padding": 2, "flip": False, "cutout": 4},
+    "augment": {"padding": 2, "padding_mode": "mean", "flip": False, "cutout": 4},
     "model": {"width": 4},
     "lr_find": {"steps": 20},
-    "train": {"epochs": 2, "peak_epoch": 0.5, "batch_size": 128},
+    "train": {"epochs": 2, "peak_epoch": 0.5, "batch_size": 128, "label_smoothing": 0.0},
     "gradcam": {"images": 6, "grid_images": 4},
     "compute": {"device": "cpu", "precision": "fp32", "compile": "off", "threads": 1},
     "runtime": {"workers": 0},

@@ -1,0 +1,54 @@
+"""What changes the weights: SGD for all of them, or Muon for the convolutions and SGD for the rest."""
+
+from torch import Tensor, nn
+from torch.optim import SGD, Muon, Optimizer
+
+from cifar_resnet.params import TrainParams
+
+
+def make_optimizers(net: nn.Module, train: TrainParams) -> list[Optimizer]:
+    """Optimizers that together own every weight; `set_learning_rate` gives them their rate before each step.
+
+    BatchNorm's biases get `batchnorm_bias_factor` times the rate and, as Page 2018 has it, that much less decay.
+    """
+    convolutions = [module.weight for module in net.modules() if isinstance(module, nn.Conv2d)]
+    of_muon = set(convolutions if train.optimizer == "muon" else [])
+    biases = {module.bias for module in net.modules() if isinstance(module, nn.BatchNorm2d)}
+    factor = train.batchnorm_bias_factor
+    groups = [
+        {"params": [weight for weight in net.parameters() if weight not in of_muon | biases], "factor": 1.0},
+        {"params": [weight for weight in net.parameters() if weight in biases], "factor": factor,
+         "weight_decay": train.weight_decay / factor},
+    ]  # fmt: skip
+    sgd = SGD(groups, lr=0.0, momentum=train.momentum, weight_decay=train.weight_decay, nesterov=True)
+    return [sgd, ConvolutionMuon(convolutions, train)] if of_muon else [sgd]
+
+
+def set_learning_rate(optimizers: list[Optimizer], lr: float) -> None:
+    """Set the rate of the next step; groups of weights may have a factor on it."""
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        group["lr"] = lr * group["factor"]
+
+
+class ConvolutionMuon(Muon):
+    """Muon for convolutions, whose weights (C', C, H, W) it sees as matrices (C', H * W * C) in the same memory.
+
+    Each update is orthogonal, so that all directions learn alike. Sources: https://kellerjordan.github.io/posts/muon
+    and, for this kind of network, https://github.com/KellerJordan/cifar10-airbench.
+    """
+
+    def __init__(self, weights: list[Tensor], train: TrainParams) -> None:
+        matrices = [nn.Parameter(_as_matrix(weight.detach()), requires_grad=False) for weight in weights]
+        super().__init__(matrices, lr=0.0, momentum=train.momentum, weight_decay=train.weight_decay)
+        self.param_groups[0]["factor"] = 1.0
+        for weight, matrix in zip(weights, matrices, strict=True):
+
+            def hand_over(weight: Tensor, matrix: Tensor = matrix) -> None:
+                assert weight.grad is not None
+                matrix.grad = _as_matrix(weight.grad)
+
+            weight.register_post_accumulate_grad_hook(hand_over)
+
+
+def _as_matrix(weight: Tensor) -> Tensor:
+    return weight.permute(0, 2, 3, 1).flatten(1)  # channels last, as the weights are in memory, so it copies nothing
