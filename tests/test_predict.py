@@ -212,6 +212,11 @@ def test_a_table_for_other_programs_has_a_header(
     assert float(first[2]) >= float(first[4])
 
 
+def test_only_certainty_is_called_0_or_100_percent(capsys: pytest.CaptureFixture[str]) -> None:
+    predict.write_row("table", Path("a.png"), [("cat", 0.9999), ("dog", 0.0001)], [5, 10, 10])
+    assert capsys.readouterr().out == "a.png  cat >99.9%  dog <0.1%\n"
+
+
 def test_many_pictures_take_no_more_memory_and_keep_their_order(
     project: Path, settings: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
