@@ -221,6 +221,12 @@ def test_the_model_card_has_the_results_with_their_intervals_and_the_confusions(
     assert card == render_model_card(report, num_train_images=1234)
 
 
+def test_the_model_card_speaks_of_one_image_in_the_singular() -> None:
+    card = render_model_card(make_report(("cat", "dog", "frog"), 3), num_train_images=1234)
+    assert re.search(r"\b1 image\b", card)
+    assert not re.search(r"\b1 images\b", card)
+
+
 def test_class_names_cannot_become_markdown_or_markup() -> None:
     names = (*HOSTILE, "[x](https://example.org)", "a | b", "*b*", "![](x)", "two\n\n# lines")
     card = MarkdownIt("gfm-like", {"linkify": False}).render(render_model_card(make_report(names, 60), 1000))
