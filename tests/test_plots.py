@@ -9,6 +9,7 @@ from cifar_resnet.evaluation import Evaluation
 from cifar_resnet.history import EpochMetrics
 from cifar_resnet.lr_range import LRSweep, find_rates
 from cifar_resnet.plots.evaluation import (
+    describe_reliability,
     draw_reliability,
     matrix_classes,
     matrix_shares,
@@ -63,6 +64,12 @@ def test_the_grid_shows_the_worst_mistakes_from_left_to_right_and_top_to_bottom(
     assert rows[0] == rows[1] == rows[2] == rows[3] == rows[4] < rows[5]
     assert columns[0] < columns[1] < columns[2] < columns[3] < columns[4]
     assert columns[5] == columns[0]
+
+
+def test_a_bin_of_one_image_is_described_in_the_singular() -> None:
+    evaluation = Evaluation(("cat", "dog"), np.array([0, 0, 1]), np.array([[0.9, 0.1], [0.9, 0.1], [0.7, 0.3]]))
+    described = "1 image 70% sure and 0% right, 2 images 90% sure and 100% right"
+    assert describe_reliability(evaluation, 10) == described
 
 
 def test_a_line_does_not_cross_out_the_words_of_a_legend(tmp_path: Path) -> None:

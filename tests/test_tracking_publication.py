@@ -78,7 +78,8 @@ def test_a_run_holds_settings_curves_figures_files_data_set_and_model(project: P
     for path in (layout.GRADCAM_PAGE, layout.MISCLASSIFIED, layout.CONFUSION_PLOT, layout.LR_CURVE):
         stored = client().download_artifacts(run.info.run_id, path.relative_to(layout.REPORTS).as_posix())
         assert Path(stored).read_bytes() == path.read_bytes()
-    assert "75.00% test accuracy" in run.data.tags["mlflow.note.content"]
+    for words in ("75.00% test accuracy", "Data set digits, epochs: 2, seed: 0."):
+        assert words in run.data.tags["mlflow.note.content"]
 
 
 def test_the_registered_model_takes_raw_images_and_answers_as_the_weights_do(

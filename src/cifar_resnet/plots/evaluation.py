@@ -90,7 +90,7 @@ def describe_reliability(evaluation: Evaluation, num_bins: int) -> str:
     """The reliability diagram in words."""
     bins = evaluation.calibration(num_bins)
     return ", ".join(
-        f"{count} images {percent(confidence, 0)} sure and {percent(accuracy, 0)} right"
+        f"{count} image{'s' if count > 1 else ''} {percent(confidence, 0)} sure and {percent(accuracy, 0)} right"
         for count, confidence, accuracy in zip(bins.counts, bins.confidence, bins.accuracy, strict=True)
     )
 

@@ -209,7 +209,7 @@ class _Publisher:
     def description(self) -> str:
         """What MLflow shows above a run, in Markdown."""
         train = self.project.params.train
-        lines = [f"{train.epochs} epochs on {self.project.params.data.dataset}, seed {train.seed}."]
+        lines = [f"Data set {self.project.params.data.dataset}, epochs: {train.epochs}, seed: {train.seed}."]
         if self.metrics:
             lines.insert(0, f"**{self.metrics['accuracy']:.2%} test accuracy**, loss {self.metrics['loss']:.4f}.")
             lines.append("Mistakes, the most confident first: artifact `evaluate/misclassified.csv`.")
