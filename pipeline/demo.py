@@ -57,6 +57,7 @@ def prepare_project(folder: Path, recipe: Path) -> None:
     overlay(layout.PARAMS, YAML(typ="safe", pure=True).load(recipe), folder / layout.PARAMS)
     pictures = load_params(folder / layout.PARAMS).data.folder  # a dependency of stage download, used or not
     (folder / pictures).mkdir(parents=True, exist_ok=True)
+    (folder / pictures / ".gitignore").touch()  # DVC warns of an empty folder
 
 
 def overlay(params: Path, changes: dict[str, dict[str, Any]], destination: Path) -> None:

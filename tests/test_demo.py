@@ -30,6 +30,7 @@ def test_the_demo_runs_all_five_stages_and_leaves_the_project_as_it_was(workspac
 
     first = demo()
     assert first.returncode == 0, first.stderr
+    assert "WARNING" not in first.stdout + first.stderr
     assert git_status() == before
     assert not [name for name in ("dvc.lock", "data", "models", "reports") if (workspace / name).exists()]
     reports = workspace / "build" / "demo" / "reports"
