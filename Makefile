@@ -44,10 +44,10 @@ else
 	$(PYTHON) -m pipeline.sync
 endif
 
-check: $(RUNTIME) ## is params.yaml valid, and does anything here stand in the way?
+check: $(RUNTIME) ## is params.yaml valid, and does anything here prevent a run?
 	$(PYTHON) -m pipeline.check
 
-doctor: $(RUNTIME) ## Git, links, locks, disk, versions, store, port: a line each, with the remedy
+doctor: $(RUNTIME) ## checks Git, links, locks, disk, versions, store and port: one line each, with the remedy
 	$(PYTHON) -m pipeline.doctor
 
 test: $(TOOLS) $(APP) ## lint, types and tests

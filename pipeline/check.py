@@ -1,6 +1,6 @@
-"""`python -m pipeline.check`: is params.yaml valid, and does anything here stand in the way of a run?
+"""`python -m pipeline.check`: is params.yaml valid, and does anything on this machine prevent a run?
 
-With --write-schema, write the schema that editors check params.yaml by.
+With --write-schema, write the schema by which editors check params.yaml.
 """
 
 import json

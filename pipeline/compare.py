@@ -1,8 +1,8 @@
 """`python -m pipeline.compare A B [C …]`: is B better than A by more than chance, and which images made the difference?
 
-Each is `workspace`, a commit or tag, a DVC experiment, an MLflow run (name, identifier or `champion`), or a group that
-`python -m pipeline.seeds` made. All others are compared with the first, each in a page in `reports/compare` that
-shows the images that were fixed and broken, and where both networks looked. Nothing is trained.
+Each RUN is `workspace`, a commit or tag, a DVC experiment, an MLflow run (name, identifier or `champion`), or a group
+made by `python -m pipeline.seeds`. All others are compared with the first. Each comparison has a page in
+`reports/compare`, with the images that were fixed and broken, and where both networks looked. Nothing is trained.
 """
 
 import re

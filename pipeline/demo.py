@@ -1,7 +1,7 @@
 """`make demo`: the whole pipeline on embedded data, in a project folder of its own, `build/demo`.
 
-The folder is a copy of this project with `recipes/digits.yaml` laid over its settings, so nothing here changes, and a
-second demo finds what the first one made. The runs go to this project's MLflow store.
+The folder is a copy of this project with the settings of `recipes/digits.yaml`, so nothing here changes. A second demo
+uses the results of the first one. The runs go to this project's MLflow store.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""`python -m pipeline.doctor`: what on this machine would stop a run or spoil it, a line each with the remedy."""
+"""`python -m pipeline.doctor`: what here would stop a run or lose its results; one line each, with the remedy."""
 
 import sys
 

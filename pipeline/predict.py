@@ -145,10 +145,10 @@ if __name__ == "__main__":
     parser.add_argument("--top", type=int, default=3, help="classes to show, the most probable first (default: 3)")
     parser.add_argument(
         "--format", choices=("table", "json", "csv"), default="table",
-        help="print a table (default), an object of JSON a line, or CSV",
+        help="print a table (default), one JSON object per line, or CSV",
     )  # fmt: skip
     parser.add_argument(
-        "--gradcam", type=Path, metavar="DIR", help="write each image beside its heat map to this folder"
+        "--gradcam", type=Path, metavar="FOLDER", help="write each image beside its heat map to this folder"
     )
     options = parser.parse_args()
     main(lambda: run(options, load_params(layout.PARAMS)))

@@ -1,7 +1,7 @@
 """`python -m pipeline.recipe NAME`: run all stages with the settings in recipes/NAME.yaml, as a DVC experiment.
 
-It runs in a copy of the project, so params.yaml stays as it is. A killed one continues from its last checkpoint: start
-the same command again.
+It runs in a copy of the project, so params.yaml stays as it is. If it is stopped, start the same command again: the
+training continues from its last checkpoint.
 """
 
 import json
@@ -42,6 +42,6 @@ def run(name: str) -> None:
 
 if __name__ == "__main__":
     parser = ArgumentParser(prog="python -m pipeline.recipe", description=__doc__)
-    parser.add_argument("name", metavar="NAME", help="of a file in recipes/, without .yaml")
+    parser.add_argument("name", metavar="NAME", help="name of a file in recipes/, without .yaml")
     name = parser.parse_args().name
     main(lambda: run(name))

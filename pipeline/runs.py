@@ -1,4 +1,4 @@
-"""`python -m pipeline.runs [RUN | COMMIT | EXPERIMENT]`: which MLflow run belongs to which code, and the reverse.
+"""`python -m pipeline.runs [RUN | COMMIT | EXPERIMENT]`: which MLflow run belongs to which code.
 
 Without an argument: a table of all runs.
 """

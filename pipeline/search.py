@@ -1,10 +1,10 @@
-"""`python -m pipeline.search N SETTING=RANGE ...`: try N combinations of settings, and name the best one.
+"""`python -m pipeline.search N SETTING=RANGE ...`: try N combinations of settings, and print the best one.
 
-    python -m pipeline.search 20 train.lr_max=log:0.05..0.8 augment.cutout=0,4,8
+Example: `python -m pipeline.search 20 train.lr_max=log:0.05..0.8 augment.cutout=0,4,8`.
 
-A range is LOW..HIGH, log:LOW..HIGH on a logarithmic scale, or a list of choices. Optuna proposes each trial from those
-before; the best one has the highest validation accuracy. Trials are DVC experiments, GROUP-trial0 and so on, below one
-run in MLflow. One that exists is not run again, and a killed one continues: start the same command again.
+A RANGE is LOW..HIGH, log:LOW..HIGH on a logarithmic scale, or choices A,B,C. Optuna proposes each trial from earlier
+results; the best one has the highest validation accuracy. Trials are DVC experiments, GROUP-trial0 and so on, below one
+run in MLflow. To continue a stopped search, start the same command again: finished trials are not run again.
 """
 
 from argparse import ArgumentParser
@@ -22,7 +22,7 @@ from pipeline.stage import main
 def run_search(project: Project, count: int, ranges: Mapping[str, str], name: str | None) -> None:
     """Run the trials that are missing, and print what came of all; a UserError if there are no held-out images."""
     if not project.params.data.validation_images:
-        raise UserError("data.validation_images is 0: the test set would choose; hold images out, such as 5000")
+        raise UserError("data.validation_images is 0, so the test set would choose: set it above 0, such as 5000")
     space = read_space(project, ranges)
     import optuna
 
@@ -41,8 +41,8 @@ def run_search(project: Project, count: int, ranges: Mapping[str, str], name: st
         rows.append([run.name, *map(str, trial.params.values()), f"{accuracy:.2%}"])
     best = rows[study.best_trial.number]
     print(f"\n{as_text([['trial', *space, 'validation accuracy'], *rows])}\n")
-    print(f"{best[0]} is the best. Its validation accuracy is optimistic, being chosen; the test set had no part.")
-    print(f"`dvc exp apply {best[0]}` takes its settings and results over.")
+    print(f"{best[0]} is the best trial. Its validation accuracy is optimistic, since it chose the trial.")
+    print(f"`dvc exp apply {best[0]}` copies its settings and results here.")
     from cifar_resnet.tracking.groups import publish_group  # 2 s
 
     shown = {"search/trials": float(count), "search/best_validation_accuracy": study.best_value}
@@ -58,7 +58,7 @@ def read_space(project: Project, ranges: Mapping[str, str]) -> dict[str, Any]:
     space: dict[str, Any] = {}
     for setting, text in ranges.items():
         if setting not in project.tracked:
-            raise UserError(f"{setting} is no setting that shapes results; allowed: {', '.join(project.tracked)}")
+            raise UserError(f"{setting} is not a setting that changes results; allowed: {', '.join(project.tracked)}")
         ends, is_log = text.removeprefix("log:").split(".."), text.startswith("log:")
         try:
             if len(ends) == 1:
@@ -75,9 +75,9 @@ def read_space(project: Project, ranges: Mapping[str, str]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     parser = ArgumentParser(prog="python -m pipeline.search", description=__doc__)
-    parser.add_argument("count", type=int, metavar="N", help="trials in all, those that exist among them")
+    parser.add_argument("count", type=int, metavar="N", help="number of trials, including finished ones")
     parser.add_argument("ranges", nargs="+", metavar="SETTING=RANGE")
-    parser.add_argument("--name", help="of the group; by default made from data set, epochs, settings, ranges and code")
+    parser.add_argument("--name", help="name of the group (default: made from data set, settings, ranges and code)")
     options = parser.parse_args()
     pairs = [text.partition("=") for text in options.ranges]
 

@@ -1,9 +1,8 @@
-"""`python -m pipeline.seeds N`: train the current settings from N seeds, and say what they are worth on average.
+"""`python -m pipeline.seeds N`: train the current settings with N seeds, and print their mean accuracy.
 
-Each seed is a DVC experiment, GROUP-seed0, GROUP-seed1 and so on, that runs in a copy of the project. One that exists
-is not run again, and a killed one continues from its checkpoint: start the same command again. In MLflow the runs stand
-below one parent run. `lr_find.seed` stays as it is: all seeds train at the same learning rates. `--recipe digits` lays
-recipes/digits.yaml over the settings.
+Each seed is a DVC experiment, GROUP-seed0, GROUP-seed1 and so on, in a copy of the project. To continue a stopped
+command, start it again: finished seeds are not run again, and a training continues from its checkpoint. In MLflow the
+runs are below one parent run. `lr_find.seed` stays as it is, so all seeds train at the same learning rates.
 """
 
 import subprocess
@@ -63,9 +62,9 @@ def group_name(project: Project, varied: Mapping[str, str]) -> str:
 
 if __name__ == "__main__":
     parser = ArgumentParser(prog="python -m pipeline.seeds", description=__doc__)
-    parser.add_argument("count", type=int, metavar="N", help="seeds: 0 to N - 1")
-    parser.add_argument("--name", help="of the group; by default one made from data set, epochs, settings and code")
-    parser.add_argument("--recipe", metavar="NAME", help="of a file in recipes/, without .yaml")
+    parser.add_argument("count", type=int, metavar="N", help="number of seeds: 0 to N - 1 are trained")
+    parser.add_argument("--name", help="name of the group (default: made from data set, epochs, settings and code)")
+    parser.add_argument("--recipe", metavar="NAME", help="use the settings in recipes/NAME.yaml")
     options = parser.parse_args()
     if options.count < 1:
         parser.error(f"N is {options.count}; allowed: 1 or more")

@@ -1,6 +1,6 @@
 """`python -m pipeline.sync`: make MLflow show the state on disk, in one complete run. Safe to call at any time.
 
-After `dvc pull` in a fresh clone, a restore from DVC's cache, a deleted store, a server that was down, a moved project.
+Use it after `dvc pull` in a new clone, or if MLflow's store was deleted, moved or out of reach.
 """
 
 from cifar_resnet.project import Project

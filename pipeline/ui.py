@@ -1,4 +1,4 @@
-"""`python -m pipeline.ui`: the MLflow UI over the store that the pipeline writes to, for this machine alone."""
+"""`python -m pipeline.ui`: the MLflow UI for the store that the pipeline writes to, on this machine only."""
 
 import os
 import socket
@@ -36,7 +36,7 @@ def run(runtime: RuntimeParams) -> None:
     print(f"all curves in one picture each: {page}&compareRunsMode=CHART")
     if "MLFLOW_SERVER_ALLOWED_HOSTS" not in os.environ:
         print(
-            "It answers to no other name. For a proxy or a forwarded port: MLFLOW_SERVER_ALLOWED_HOSTS=NAME:PORT "
+            "It answers only to this address. For a proxy or a forwarded port: MLFLOW_SERVER_ALLOWED_HOSTS=NAME:PORT "
             "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS=https://NAME:PORT make ui"
         )
     sys.stdout.flush()
@@ -55,7 +55,7 @@ def free_port() -> int:
         socket.create_server(("127.0.0.1", int(text))).close()
     except OSError as error:
         raise UserError(
-            f"port {text}: {os.strerror(error.errno or 0)} (an earlier `make ui`?); another: `MLFLOW_PORT=5001 make ui`"
+            f"port {text}: {os.strerror(error.errno or 0)} (an earlier `make ui`?); try `MLFLOW_PORT=5001 make ui`"
         ) from None
     return int(text)
 

@@ -88,7 +88,7 @@ def test_markdown_holds_the_table_and_the_verdict(project: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["first", "nonsense"], "'nonsense' is no run"),
+        (["first", "nonsense"], "'nonsense' is not a run"),
         (["first"], "give two or more different runs"),
         (["first", "champion"], "is champion yet"),
     ],
@@ -163,7 +163,7 @@ def test_a_search_continues_and_names_the_best_by_validation_accuracy(
     ("validation_images", "ranges", "message"),
     [
         (0, {"train.lr_max": "0.1..0.4"}, "the test set would choose"),
-        (100, {"train.rate": "0.1..0.4"}, "train.rate is no setting that shapes results; allowed: data.dataset, "),
+        (100, {"train.rate": "0.1..0.4"}, "train.rate is not a setting that changes results; allowed: data.dataset, "),
         (100, {"train.lr_max": "0.4..0.1"}, "train.lr_max=0.4..0.1: .* allowed: LOW..HIGH, log:LOW..HIGH, or A,B,C"),
         (100, {"train.lr_max": "0.1..x"}, "train.lr_max=0.1..x: .* allowed"),
     ],

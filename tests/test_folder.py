@@ -127,7 +127,7 @@ def remove(path: Path, *, itself: bool = False) -> None:
         (lambda root: picture(root / "Red" / "0.png"), "classes 'Red', 'red' differ only in case"),
         (
             lambda root: (picture(root / "caf\u00e9" / "0.png"), picture(root / "cafe\u0301" / "1.png")),
-            "two folders 'café', spelled with other bytes",
+            "two folders 'café' that differ in Unicode form",
         ),
         (lambda root: picture(root / "stray.png"), r"stray.png lies beside the folders of the classes"),
         (lambda root: picture(root / "rare" / "0.png"), "set has no picture of 'rare'"),

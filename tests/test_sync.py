@@ -180,7 +180,7 @@ def test_a_commit_and_its_run_lead_to_each_other(project: Path, capsys: pytest.C
     commit(project, "A merge conflict, committed")
     runs.print_runs(found.info.run_id)
     assert f"recorded in   commit {commit_id('HEAD~')[:7]} Results" in capsys.readouterr().out
-    with pytest.raises(UserError, match="'nonsense' is no run"):
+    with pytest.raises(UserError, match="'nonsense' is not a run"):
         runs.print_runs("nonsense")
 
 

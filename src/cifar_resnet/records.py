@@ -40,9 +40,9 @@ def require_unchanged(stage: str, before: Inputs) -> None:
     """End the stage as failed if an input has changed, so that DVC records nothing."""
     if change := changed_since(stage, before):
         raise UserError(
-            f"changed while {stage} ran: {change}. DVC would record that for results made without it, so {stage} ends "
-            f"as failed. Undo the change, and `dvc repro` continues from the last checkpoint; or keep it, and `dvc "
-            f"repro` runs {stage} with it. (`dvc exp run --temp` runs in a copy, so you may edit meanwhile.)"
+            f"changed while {stage} ran: {change}. DVC would record the change for results made without it, so {stage} "
+            f"fails. Undo the change, and `dvc repro` continues from the last checkpoint; or keep it, and `dvc repro` "
+            f"runs {stage} with it. (`dvc exp run --temp` runs in a copy: you may edit while it runs.)"
         )
 
 
@@ -65,7 +65,7 @@ def remove_false_records() -> list[str]:
             continue  # of another time than the receipt
         if change := Inputs(**receipt["inputs"]).difference(recorded.inputs):
             _remove(path.stem)
-            removed.append(f"removed from {LOCK}: {path.stem}, recorded with what was changed after it ran ({change})")
+            removed.append(f"removed from {LOCK}: {path.stem}, recorded with a change made after it ran ({change})")
     return removed
 
 

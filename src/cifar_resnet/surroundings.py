@@ -37,8 +37,8 @@ PORTS = {"http": 80, "https": 443, "mysql": 3306, "mssql": 1433, "postgresql": 5
 GIT_REMEDIES = {  # by a command that fails
     "--version": "the program `git` is missing: install it",
     "rev-parse --git-dir": "Git ignores the folder of another user: `git config --global --add safe.directory {}`",
-    "rev-parse HEAD": "Git has no commit, where experiments start: `git add -A && git commit -m Start`",
-    "var GIT_COMMITTER_IDENT": "Git asks your name for experiments: `git config --global user.email`, and user.name",
+    "rev-parse HEAD": "Git has no commit, and experiments need one: `git add -A && git commit -m Start`",
+    "var GIT_COMMITTER_IDENT": "Git needs a name for experiments: `git config --global user.name ME`, and user.email",
 }
 
 
@@ -80,14 +80,14 @@ def python_and_packages() -> Finding:
     asked = tomllib.loads(asked_file.read_text(encoding="utf-8"))["project"]
     here = ".".join(map(str, sys.version_info[:3]))
     if here not in SpecifierSet(asked["requires-python"]):
-        return error(f"Python {here}; {asked['requires-python']} is needed: delete .venv, and make finds another")
+        return error(f"Python {here}; {asked['requires-python']} is needed: delete .venv, and `make` uses another")
     pinned = dict(re.findall(r"^([\w.-]+)==([\w.]+)", pins.read_text(encoding="utf-8"), re.MULTILINE))
     try:
         found = {name: version(name).split("+")[0] for name in (Requirement(d).name for d in asked["dependencies"])}
     except PackageNotFoundError as missing:
         return error(f"{missing.name} is not installed for {sys.executable}: `pip install -r requirements.txt`")
     if others := [f"{name} {number}" for name, number in found.items() if pinned.get(name.replace(".", "-")) != number]:
-        return warning(f"{', '.join(others)}: not as in requirements.txt; `pip install -r requirements.txt`")
+        return warning(f"{', '.join(others)}: not the versions of requirements.txt; `pip install -r requirements.txt`")
     return ok(f"Python {here}, packages as in requirements.txt")
 
 
@@ -103,8 +103,8 @@ def git_repository() -> Finding:
     """Whether DVC and the record of what ran can use Git."""
     if works_without_git():
         if has_git():
-            return warning("DVC works without Git, though it is here: `dvc config --local --unset core.no_scm`")
-        return ok("no Git repository, and DVC works without one; only its experiments do not")
+            return warning("DVC is set to ignore the Git repository here: `dvc config --local --unset core.no_scm`")
+        return ok("no Git repository: DVC works without one, except for its experiments")
     if not has_git():
         return error(
             "no Git repository here (from a ZIP file, or copied?): `git init && git add -A && git commit -m Start`; or "
@@ -119,7 +119,7 @@ def git_repository() -> Finding:
 def git_history() -> Finding:
     """DVC ends an experiment that it cannot push to a shallow repository without a word, and deletes its copy."""
     if git("-C", str(project_root()), "rev-parse", "--is-shallow-repository") == "true":
-        return warning("a shallow clone, where `dvc exp run --temp` and `--queue` lose all: `git fetch --unshallow`")
+        return warning("a shallow clone: `dvc exp run --temp` and `--queue` lose results: `git fetch --unshallow`")
     return ok("no shallow clone")
 
 
@@ -128,7 +128,7 @@ def unknown_modules() -> Finding:
     others = ("ls-files", "--others", "--exclude-standard", "src/*.py", "pipeline/*.py")
     if found := git("-C", str(project_root()), *others):
         names = ", ".join(found.splitlines())
-        return warning(f"unknown to Git, so not in `dvc exp run --temp` and `--queue`: {names}: `git add` it")
+        return warning(f"Git does not know {names}, so `dvc exp run --temp` and `--queue` lack it: `git add` it")
     return ok("no module that Git does not know")
 
 
@@ -138,9 +138,9 @@ def links(project: Project) -> Finding:
     for folder in [] if works_without_git() else sorted(folders):
         if folder.is_symlink() and not folder.resolve().is_relative_to(Path.cwd().resolve()):
             return error(
-                f"{folder} is a link to {folder.resolve()}, and DVC takes nothing from outside of the project: make it "
-                "a folder, and keep the data there by `dvc cache dir --local FOLDER && dvc config --local cache.type "
-                "symlink,copy`, after a run `dvc checkout --relink`"
+                f"{folder} is a link to {folder.resolve()}, and DVC takes no outputs from outside the project: make it "
+                "a folder, and keep DVC's cache there: `dvc cache dir --local FOLDER && dvc config --local cache.type "
+                "symlink,copy`, and after a run `dvc checkout --relink`"
             )
     return ok("outputs are inside of the project")
 

@@ -55,7 +55,7 @@ def find_pictures(folder: Path) -> Pictures:
         if entry.is_dir():
             name = unicodedata.normalize("NFC", entry.name)
             if name in pictures:  # an accent may be a character of its own, or part of its letter's
-                raise UserError(f"{printable(folder)} has two folders {name!r}, spelled with other bytes: rename one")
+                raise UserError(f"{printable(folder)} has two folders {name!r} that differ in Unicode form: rename one")
             pictures[name] = _visible(entry)
         elif entry.name.lower().endswith(image_suffixes()):
             raise UserError(f"{printable(entry)} lies beside the folders of the classes: move it into one of them")

@@ -64,8 +64,8 @@ def find_runs(params: Params, word: str) -> list[RunRecord]:
         runs = runs or [run for run in records if run.tags.get(COMMIT) == revision]
     if not runs:
         raise UserError(
-            f"{word!r} is no run in MLflow experiment {params.runtime.experiment!r}, and no commit or DVC experiment "
-            "that has one; `python -m pipeline.sync` publishes the state that is checked out"
+            f"{word!r} is not a run in MLflow experiment {params.runtime.experiment!r}, nor a commit or DVC experiment "
+            "with a run; `python -m pipeline.sync` publishes the state that is checked out"
         )
     return runs
 
@@ -96,7 +96,7 @@ def download_run(params: Params, word: str, artifacts: Iterable[str], folder: Pa
             Path(client.download_artifacts(run_id, artifact, str(path.parent))).replace(path)
         except (MlflowException, OSError):
             raise UserError(
-                f"run {run.name} has no {artifact}: check its state out, and `python -m pipeline.sync` adds it"
+                f"run {run.name} has no {artifact}: check out its commit, then `python -m pipeline.sync` adds it"
             ) from None
     return run
 
