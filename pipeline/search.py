@@ -41,7 +41,7 @@ def run_search(project: Project, count: int, ranges: Mapping[str, str], name: st
         rows.append([run.name, *map(str, trial.params.values()), f"{accuracy:.2%}"])
     best = rows[study.best_trial.number]
     print(f"\n{as_text([['trial', *space, 'validation accuracy'], *rows])}\n")
-    print(f"{best[0]} is the best trial. Its validation accuracy is optimistic, since it chose the trial.")
+    print(f"{best[0]} is the best. Its validation accuracy is optimistic, since it chose the trial.")
     print(f"`dvc exp apply {best[0]}` copies its settings and results here.")
     from cifar_resnet.tracking.groups import publish_group  # 2 s
 

@@ -91,8 +91,8 @@ class Comparison:
             )
         if self.first.data_md5 != self.other.data_md5:
             yield (
-                "Careful: their data sets differ, or one is not known. The test images have the same number, order and "
-                "labels, but may be others."
+                "Careful: the data sets of the two runs differ, or one is unknown. Their test images have the same "
+                "number, order and labels, but may be other images."
             )
 
 
@@ -108,7 +108,7 @@ def describe_seeds(name: str, runs: Seeds) -> str:
     """Mean, standard deviation and interval in words."""
     sample = seed_sample(runs)
     if len(runs) < 2:
-        return f"{name}: {sample.mean:.2%}, one seed, which says nothing about others."
+        return f"{name}: {sample.mean:.2%}, one seed only; other seeds may give other values."
     return (
         f"{name}: mean {sample.mean:.2%} of {len(runs)} seeds, standard deviation "
         f"{100 * sample.standard_deviation:.2f} points, 95% interval of the mean {sample.interval:.2%} (Student's t)."

@@ -150,9 +150,8 @@ def _from_dvc(word: str, folder: Path) -> dict[str, Any] | None:
                 remedy = "is missing: get it with `dvc checkout` or `dvc pull`, or make it with `dvc repro`"
             else:
                 remedy = (
-                    f"of {word} is not in DVC's cache: `dvc fetch --all-commits` gets it from a DVC remote, `dvc exp "
-                    f"pull` with the remote's name and {word} gets that of an experiment; where it was made, `dvc "
-                    "push` puts it there"
+                    f"of {word} is not in DVC's cache: run `dvc push` where it was made, then here `dvc fetch "
+                    f"--all-commits`, or for an experiment `dvc exp pull REMOTE {word}`"
                 )
             raise UserError(f"{path} {remedy}") from None
         if here and file_md5(folder / path) != outs[path.as_posix()]:

@@ -22,8 +22,8 @@ CHAMPION = "champion"
 TEST, VALIDATION = "accuracy", "validation_accuracy"  # tags of a version
 CHOSEN = "chosen"  # tag of a version that was made champion: by what
 RULE = (
-    f"Of two versions on the same data set the one with the higher validation accuracy is `{CHAMPION}`, or, where one "
-    "was trained without held-out images, the one with the higher test accuracy; of equals, the older one."
+    f"Of two versions on the same data set, the one with the higher validation accuracy is `{CHAMPION}`. If one was "
+    "trained without held-out images, test accuracy decides. If they are equal, the older one is."
 )
 MAX_CARD = 4500  # characters; MLflow has room for 5,000 in a description, which for a model begins with the rule
 
