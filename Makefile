@@ -36,7 +36,7 @@ help: ## this list
 demo: $(RUNTIME) ## all five stages on embedded data: minutes, no network
 	$(PYTHON) -m pipeline.demo
 
-repro: check ## all five stages as params.yaml says; with RECIPE=fast, as recipes/fast.yaml says, as an experiment
+repro: check ## all five stages as params.yaml says; with RECIPE=fast90, as recipes/fast90.yaml says, as an experiment
 ifdef RECIPE
 	$(PYTHON) -m pipeline.recipe $(RECIPE)
 else

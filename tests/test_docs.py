@@ -37,6 +37,7 @@ READERS = {
     "/path/or/s3://bucket/folder": "../storage",
     "/path/to/cifar-10-batches-py": "$PWD/data",
     "pipeline.seeds 5": "pipeline.seeds 1",
+    "pipeline.seeds 3": "pipeline.seeds 1",
 }
 
 
@@ -74,7 +75,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(source, folder / name)
     overlay(PROJECT / "params.yaml", TINY, folder / "params.yaml")
     YAML().dump(TINY | {"runtime": {"experiment": "digits"}}, folder / "recipes" / "digits.yaml")
-    YAML().dump(QUICK, folder / "recipes" / "fast.yaml")
+    YAML().dump(QUICK, folder / "recipes" / "fast90.yaml")
     (folder / "dvc.lock").unlink()
     virtual_environment(folder / ".venv")
     git = ["git", "-C", str(folder)]
