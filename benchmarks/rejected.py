@@ -115,7 +115,7 @@ def compile_times(precision: str) -> dict[str, float]:
 
 def training_step(dataset: Dataset, compute: Compute) -> Callable[[], Tensor]:
     """The product's training step on one batch."""
-    train = load_params(PROJECT / "params.yaml").train
+    train = load_params(PROJECT / "params.yaml").train.model_copy(update={"optimizer": "sgd", "early_epochs": 0})
     model = CustomResNetParams(network="custom_resnet", width=WIDTH, logit_scale=0.125)
     trainer = Trainer(train, LearningRates(0.01, 0.1), compute)
     state = trainer.start(dataset, model, seed=0)

@@ -21,7 +21,10 @@ from pipeline.demo import overlay
 
 @pytest.fixture(autouse=True)
 def ready_to_train(workspace: Path) -> None:
-    """The workspace after the stages before train, with few and small steps: each amplifies rounding tenfold."""
+    """The workspace after the stages before train, with few and small steps: each amplifies rounding tenfold.
+
+    Muon for the convolutions and SGD for the rest: both get gradients that are shared.
+    """
     overlay(layout.PARAMS, {"train": {"batch_size": 512, "optimizer": "muon"}}, layout.PARAMS)
     download.run(load_params(layout.PARAMS).data)
     layout.LR_FOUND.parent.mkdir(parents=True)

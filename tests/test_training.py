@@ -14,7 +14,7 @@ from cifar_resnet.data import Dataset
 from cifar_resnet.errors import UserError
 from cifar_resnet.history import EpochMetrics
 from cifar_resnet.networks.base import Network
-from cifar_resnet.params import Params
+from cifar_resnet.params import CustomResNetParams, Params, ResNet18Params
 from cifar_resnet.training import (
     LearningRates,
     Trainer,
@@ -138,6 +138,37 @@ def test_a_step_of_muon_is_orthogonal_for_the_convolutions(start: Start, digits:
             assert sizes.max() < 1.3, name
         else:
             torch.testing.assert_close(value, sgd.net.get_parameter(name))
+
+
+def test_weight_decay_shrinks_the_convolutions_of_muon_outside_its_momentum(
+    start: Start, digits: Dataset, trainer: Trainer
+) -> None:
+    before, after = weights(start(optimizer="muon").net), []
+    for weight_decay in (0.0, 0.1):
+        muon = changed(trainer, optimizer="muon", weight_decay=weight_decay)
+        state = muon.start(digits, CustomResNetParams(network="custom_resnet", width=4, logit_scale=0.125), seed=0)
+        muon.step(state, state.net, *images_and_labels(digits), 0.5, 8)
+        after.append(weights(state.net))
+    for name, value in after[0].items():
+        if value.dim() == 4:
+            torch.testing.assert_close(after[1][name] - value, -0.5 * 0.1 * before[name])
+
+
+def test_muon_learns_every_convolution_of_the_other_network(digits: Dataset, trainer: Trainer) -> None:
+    muon = changed(trainer, optimizer="muon")
+    state = muon.start(digits, ResNet18Params(network="resnet18", zero_init_residual=False), seed=0)
+    before = weights(state.net)
+    muon.step(state, state.net, *images_and_labels(digits), 0.1, 8)
+    assert not [name for name, value in weights(state.net).items() if value.equal(before[name]) and value.dim() == 4]
+
+
+def test_muon_is_warned_of_where_its_format_is_emulated(
+    start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for capabilities, count in (({"avx512_bf16": True}, 0), ({}, 1)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
+        start(optimizer="muon")
+        assert capsys.readouterr().err.count("products are bf16, which this cpu has to emulate") == count
 
 
 def test_batchnorm_biases_can_learn_at_a_multiple_of_the_rate(start: Start, digits: Dataset, trainer: Trainer) -> None:
@@ -270,6 +301,18 @@ def test_in_float16_a_step_with_gradients_that_overflow_changes_no_weights_and_h
     torch.testing.assert_close(weights(state.net), before, rtol=0, atol=0)
 
 
+def test_in_float16_only_the_optimizer_whose_gradients_overflowed_skips_its_step(
+    tiny_params: Params, digits: Dataset, trainer: Trainer
+) -> None:
+    half = changed(in_float16(trainer), optimizer="muon")
+    state = half.start(digits, tiny_params.model, seed=0)
+    state.net.get_parameter("prep.0.weight").register_hook(lambda gradient: gradient * torch.inf)
+    before = weights(state.net)
+    half.step(state, state.net, *images_and_labels(digits), 0.1, 8)
+    for name, value in weights(state.net).items():
+        assert value.equal(before[name]) == (value.dim() == 4), name
+
+
 def test_a_training_begun_without_a_scale_goes_on_in_float16(
     tiny_params: Params, digits: Dataset, trainer: Trainer, start: Start
 ) -> None:
@@ -296,7 +339,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     trainer = replace(trainer, compute=replace(trainer.compute, precision=precision))
-    trainer = changed(trainer, ema_decay=0.9, optimizer=optimizer)
+    trainer = changed(trainer, ema_decay=0.9, optimizer=optimizer, early_epochs=1, batchnorm_bias_factor=8)
     checkpoint = Checkpoint("interrupted")
     checkpoint.folder.mkdir(parents=True)
     uninterrupted, resumed = (trainer.start(digits, tiny_params.model, seed=0) for _ in range(2))
@@ -328,7 +371,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
     [
         ("augment", "cutout", 31, 32, "images of 32 px: 0 to 31"),
         ("train", "batch_size", 256, 257, "there are 256 training images"),
-        ("train", "early_scale", 0.25, 0.2, "images of 6 px; allowed for images of 32 px: 0.25 to 1"),
+        ("train", "early_scale", 0.25, 0.2, "images of 6 px; allowed: from 8 px, or no early epochs"),
         ("train", "ema_decay", 0.56, 0.9999, "after 4 steps, 100% of the averaged weights .* 0 .* to 0.5623"),
     ],
 )

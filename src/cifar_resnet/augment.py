@@ -18,7 +18,8 @@ class Augmentation:
     """Turns images uint8 (N, image_px, image_px, 3) and a seed into augmented images of the same shape.
 
     The same seed gives the same result. What is cut out, or padded in mode `mean`, gets the mean colour (`mean` in
-    0..1), which is 0 after normalisation. Loader processes get a copy, by pickle where they are not forked.
+    0..1), which is 0 after normalisation. `mirrored` (N,) says which images are mirrored if flips alternate, before
+    all else. Loader processes get a copy, by pickle where they are not forked.
     """
 
     def __init__(self, params: AugmentParams, mean: Sequence[float], image_px: int) -> None:
@@ -38,9 +39,8 @@ class Augmentation:
         self._transform = A.Compose(steps)
         self._alternates = params.flip == "alternate"
 
-    def __call__(self, images: Images, seed: int, its_turn: NDArray[np.bool_]) -> Images:
-        """`its_turn` (N,) says which images are mirrored, if flips alternate."""
-        if self._alternates:
-            images = np.where(its_turn[:, None, None, None], images[:, :, ::-1], images)
+    def __call__(self, images: Images, seed: int, mirrored: NDArray[np.bool_] | None = None) -> Images:
+        if self._alternates and mirrored is not None:
+            images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
         self._transform.set_random_seed(seed)
         return np.stack([self._transform(image=image)["image"] for image in images])

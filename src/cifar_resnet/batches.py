@@ -19,7 +19,9 @@ from cifar_resnet.data import Images
 # Training processes share a batch out by whole groups, so each image is augmented alike however many there are.
 GROUP_SIZE = 32
 
-Augment = Callable[[Images, int, NDArray[np.bool_]], Images]  # of images, a seed, and whose turn to be mirrored it is
+Augment = Callable[
+    [Images, int, NDArray[np.bool_]], Images
+]  # of images, a seed, and which to mirror if flips alternate
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,12 @@ class EpochBatches(Dataset[tuple[Tensor, Tensor]]):
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.labels))
         batch = order[number * self.batch_size :][: self.size(number)]
         groups = np.split(batch, range(GROUP_SIZE, len(batch), GROUP_SIZE))
-        its_turn = (np.random.default_rng(self.seed).random(len(self.labels)) < 0.5) ^ (self.epoch % 2 == 1)
+        mirrored = (np.random.default_rng(self.seed).random(len(self.labels)) < 0.5) ^ (self.epoch % 2 == 1)
         images, labels = [self.images[:0]], [self.labels[:0]]  # a share may be empty
         for index in range(self.rank, len(groups), self.num_ranks):
             stream = np.random.SeedSequence([self.seed, self.epoch, number, index])
             group, seed = groups[index], int(stream.generate_state(1)[0])
-            images.append(self.augment(self.images[group], seed, its_turn[group]))
+            images.append(self.augment(self.images[group], seed, mirrored[group]))
             labels.append(self.labels[group])
         return torch.from_numpy(np.concatenate(images)), torch.from_numpy(np.concatenate(labels))
 

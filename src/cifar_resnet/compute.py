@@ -55,7 +55,7 @@ class Compute:
         """`net` compiled, if that was chosen; should the compiler fail, one line says so and `net` is used as it is."""
         if not self.compile:
             return net
-        compiled: Forward | None = torch.compile(net)
+        compiled: Forward | None = torch.compile(net, dynamic=False)  # the same graphs after a kill as without
 
         def forward(images: Tensor) -> Tensor:
             nonlocal compiled

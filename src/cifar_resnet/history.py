@@ -14,7 +14,9 @@ class EpochMetrics:
 
     epoch: int  # from 1
     lr: float  # of the last step
-    train_loss: float  # of augmented images, while the weights moved; with label smoothing, if there is any
+    train_loss: (
+        float  # of augmented images, while the weights moved; of small ones in early epochs; with label smoothing
+    )
     train_accuracy: float
     held_out_loss: float
     held_out_accuracy: float

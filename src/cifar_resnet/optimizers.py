@@ -9,31 +9,34 @@ from cifar_resnet.params import TrainParams
 def make_optimizers(net: nn.Module, train: TrainParams) -> list[Optimizer]:
     """Optimizers that together own every weight; `set_learning_rate` gives them their rate before each step.
 
-    BatchNorm's biases get `batchnorm_bias_factor` times the rate and, as Page 2018 has it, that much less decay.
+    BatchNorm's biases get `batchnorm_bias_factor` times the rate, and so much less of weight decay's coefficient that
+    they decay as before. Source: Page 2019, "How to train your ResNet 8".
     """
     convolutions = [module.weight for module in net.modules() if isinstance(module, nn.Conv2d)]
     of_muon = set(convolutions if train.optimizer == "muon" else [])
-    biases = {module.bias for module in net.modules() if isinstance(module, nn.BatchNorm2d)}
+    biases = {module.bias: None for module in net.modules() if isinstance(module, nn.BatchNorm2d)}
+    others = [weight for weight in net.parameters() if weight not in of_muon and weight not in biases]
     factor = train.batchnorm_bias_factor
     groups = [
-        {"params": [weight for weight in net.parameters() if weight not in of_muon | biases], "factor": 1.0},
-        {"params": [weight for weight in net.parameters() if weight in biases], "factor": factor,
-         "weight_decay": train.weight_decay / factor},
-    ]  # fmt: skip
+        {"params": others, "factor": 1.0},  # first, since `TrainingState.lr` reads it there
+        {"params": list(biases), "factor": factor, "weight_decay": train.weight_decay / factor},
+    ]
     sgd = SGD(groups, lr=0.0, momentum=train.momentum, weight_decay=train.weight_decay, nesterov=True)
     return [sgd, ConvolutionMuon(convolutions, train)] if of_muon else [sgd]
 
 
 def set_learning_rate(optimizers: list[Optimizer], lr: float) -> None:
     """Set the rate of the next step; groups of weights may have a factor on it."""
-    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-        group["lr"] = lr * group["factor"]
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = lr * group["factor"]
 
 
 class ConvolutionMuon(Muon):
     """Muon for convolutions, whose weights (C', C, H, W) it sees as matrices (C', H * W * C) in the same memory.
 
-    Each update is orthogonal, so that all directions learn alike. Sources: https://kellerjordan.github.io/posts/muon
+    Each update is orthogonal, so that all directions learn alike. Its products are bfloat16 on any hardware, and its
+    weight decay is lr * weight_decay of the weights, outside the momentum. Sources: https://kellerjordan.github.io/posts/muon
     and, for this kind of network, https://github.com/KellerJordan/cifar10-airbench.
     """
 
@@ -43,12 +46,12 @@ class ConvolutionMuon(Muon):
         self.param_groups[0]["factor"] = 1.0
         for weight, matrix in zip(weights, matrices, strict=True):
 
-            def hand_over(weight: Tensor, matrix: Tensor = matrix) -> None:
+            def share_gradient(weight: Tensor, matrix: Tensor = matrix) -> None:
                 assert weight.grad is not None
                 matrix.grad = _as_matrix(weight.grad)
 
-            weight.register_post_accumulate_grad_hook(hand_over)
+            weight.register_post_accumulate_grad_hook(share_gradient)
 
 
 def _as_matrix(weight: Tensor) -> Tensor:
-    return weight.permute(0, 2, 3, 1).flatten(1)  # channels last, as the weights are in memory, so it copies nothing
+    return weight.permute(0, 2, 3, 1).view(len(weight), -1)  # raises where memory is not channels last: no copies

@@ -101,14 +101,14 @@ class TrainParams(Section):
     lr_max: Found | LearningRate = Field(description="Learning rate at the peak of the cycle, or find.")
     optimizer: Literal["sgd", "muon"] = Field(description="SGD, or Muon for the convolutions and SGD for the rest.")
     momentum: float = Field(gt=0, lt=1, description="Nesterov momentum.")
-    weight_decay: float = Field(ge=0, le=0.1, description="L2 penalty on all weights.")
+    weight_decay: float = Field(ge=0, le=0.1, description="L2 penalty on all weights; of Muon, outside its momentum.")
     batchnorm_bias_factor: float = Field(
-        ge=1, le=1000, description="BatchNorm's biases learn at this multiple of the rate, and decay that much less."
+        ge=1, le=1000, description="Multiple of the learning rate for BatchNorm's biases; their decay stays."
     )
     label_smoothing: float = Field(ge=0, le=0.5, description="Probability spread over the other classes.")
     ema_decay: float = Field(ge=0, lt=1, description="Decay per step of the averaged weights; 0 for none.")
-    early_epochs: int = Field(ge=0, description="First epochs, which train on smaller images; 0 for none.")
-    early_scale: float = Field(ge=0.5, le=1, description="Share of image_px that is the side of these.")
+    early_epochs: int = Field(ge=0, description="First epochs, on smaller images, as is the sweep; 0 for none.")
+    early_scale: float = Field(ge=0.5, le=1, description="Side of the early epochs' images, as a share of image_px.")
 
     @model_validator(mode="after")
     def _cycle_is_possible(self) -> Self:
@@ -116,8 +116,6 @@ class TrainParams(Section):
             raise ValueError(f"peak_epoch is {self.peak_epoch:g}; it must be below epochs, {self.epochs}")
         if self.lr_min != "find" and self.lr_max != "find" and self.lr_min >= self.lr_max:
             raise ValueError(f"lr_min is {self.lr_min:g}; it must be below lr_max, {self.lr_max:g}")
-        if self.early_epochs >= self.epochs:
-            raise ValueError(f"early_epochs is {self.early_epochs}; it must be below epochs, {self.epochs}")
         return self
 
 

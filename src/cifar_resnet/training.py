@@ -1,5 +1,6 @@
 """The training loop, on a one-cycle schedule."""
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
@@ -15,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cifar_resnet.augment import Augmentation
 from cifar_resnet.batches import Augment, EpochBatches
-from cifar_resnet.compute import Compute
+from cifar_resnet.compute import Compute, native_precisions
 from cifar_resnet.data import Dataset, Images, split_validation
 from cifar_resnet.distributed import share_gradients, sum_over_processes
 from cifar_resnet.errors import UserError
@@ -113,8 +114,8 @@ def require_workable(train: TrainParams, augment: AugmentParams, data: TrainingD
         raise UserError(f"augment.cutout is {augment.cutout}; allowed for images of {most_px + 1} px: 0 to {most_px}")
     if train.early_epochs and (side := early_px(train, most_px + 1)) < MIN_PX:
         raise UserError(
-            f"train.early_scale is {train.early_scale}; it would make images of {side} px; allowed for images of "
-            f"{most_px + 1} px: {MIN_PX / (most_px + 1):.4g} to 1"
+            f"train.early_scale is {train.early_scale}; it would make images of {side} px; allowed: from {MIN_PX} px, "
+            "or no early epochs, by train.early_epochs 0"
         )
     steps = train.epochs * -(-num_images // train.batch_size)
     if (share := train.ema_decay**steps) > 0.1:
@@ -153,12 +154,15 @@ class Trainer:
 
     def start(self, dataset: Dataset, model: ModelParams, seed: int) -> TrainingState:
         """An untrained network, whose initial weights follow from the seed, with its optimizer."""
-        train = self.settings
+        train, device = self.settings, self.compute.device
+        if train.optimizer == "muon" and "bf16" not in native_precisions(device) and self.compute.rank == 0:
+            print(f"warning: train.optimizer is muon, whose products are bf16, which this {device.type} has to emulate:"
+                  " slow", file=sys.stderr)  # fmt: skip
         torch.manual_seed(seed)
         net = self.compute.place(make_network(model, len(dataset.classes), dataset.mean, dataset.std))
         averaging = get_ema_multi_avg_fn(train.ema_decay)
         average = AveragedModel(net, multi_avg_fn=averaging, use_buffers=True) if train.ema_decay else None
-        totals = torch.zeros(3, dtype=torch.float64, device=self.compute.device)
+        totals = torch.zeros(3, dtype=torch.float64, device=device)
         return TrainingState(net, make_optimizers(net, train), self.compute.gradient_scaler(), average, totals)
 
     def epochs(
@@ -207,8 +211,11 @@ class Trainer:
         loss_sum = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing, reduction="sum")
         loss = loss_sum * (self.compute.num_processes / batch_size)  # gradients are averaged over the processes
         state.net.zero_grad()
+        for optimizer in state.optimizers:
+            optimizer.zero_grad()
         state.scaler.scale(loss).backward()
-        for optimizer in state.optimizers:  # in float16 not, if a gradient overflowed; the cycle and average go on
+        # In float16 an optimizer whose gradients overflowed skips its step; the cycle and the average go on.
+        for optimizer in state.optimizers:
             state.scaler.step(optimizer)
         state.scaler.update()
         if state.average:
