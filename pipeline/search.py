@@ -13,6 +13,7 @@ from typing import Any
 
 from cifar_resnet.compare_sources import read_run
 from cifar_resnet.errors import UserError
+from cifar_resnet.params import read_yaml
 from cifar_resnet.project import Project, canonical
 from pipeline.compare import as_text
 from pipeline.seeds import group_name, run_once
@@ -62,12 +63,13 @@ def read_space(project: Project, ranges: Mapping[str, str]) -> dict[str, Any]:
         ends, is_log = text.removeprefix("log:").split(".."), text.startswith("log:")
         try:
             if len(ends) == 1:
-                space[setting] = CategoricalDistribution(text.split(","))
+                space[setting] = CategoricalDistribution([read_yaml(choice, setting) for choice in text.split(",")])
                 continue
             low, high = ends
-            is_whole = low.isdecimal() and high.isdecimal()
-            number, distribution = (int, IntDistribution) if is_whole else (float, FloatDistribution)
-            space[setting] = distribution(number(low), number(high), log=is_log)
+            if low.isdecimal() and high.isdecimal():
+                space[setting] = IntDistribution(int(low), int(high), log=is_log)
+            else:
+                space[setting] = FloatDistribution(float(low), float(high), log=is_log)
         except ValueError as error:
             raise UserError(f"{setting}={text}: {error}; allowed: LOW..HIGH, log:LOW..HIGH, or A,B,C") from None
     return space

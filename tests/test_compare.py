@@ -143,12 +143,11 @@ def test_a_group_of_seeds_that_was_killed_goes_on_and_stands_below_one_parent(fi
 def test_a_search_continues_and_names_the_best_by_validation_accuracy(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("optuna")
     overlay(layout.PARAMS, {"data": {"validation_images": 100}}, layout.PARAMS)
     history = [replace(epoch, held_out_name="validation") for epoch in epochs(3)]
     write_history(project / "ready" / layout.HISTORY, history)
     commit(project, "Hold images out")
-    ranges = {"train.lr_max": "log:0.05..0.8", "train.batch_size": "64,128"}
+    ranges = {"train.lr_max": "log:0.05..0.8", "train.batch_size": "64,128", "augment.flip": "true,alternate"}
     search.run_search(read_project(), 1, ranges, "tiny")
     search.run_search(read_project(), 2, ranges, "tiny")
     printed = capsys.readouterr().out.partition("tiny-trial0 exists\nrunning tiny-trial1\n")[2]
@@ -171,8 +170,6 @@ def test_a_search_continues_and_names_the_best_by_validation_accuracy(
 def test_a_search_that_cannot_be_is_refused(
     project: Path, validation_images: int, ranges: dict[str, str], message: str
 ) -> None:
-    if validation_images:
-        pytest.importorskip("optuna")
     overlay(layout.PARAMS, {"data": {"validation_images": validation_images}}, layout.PARAMS)
     with pytest.raises(UserError, match=message):
         search.run_search(read_project(), 1, ranges, None)
