@@ -98,7 +98,7 @@ def test_results_on_a_web_server_are_all_that_a_fresh_clone_needs(
         run("dvc", "remote", "add", "--local", "--default", "published", address, cwd=clone)
         run("dvc", "pull", *ALL, cwd=clone)
     environment = {"PYTHONPATH": str(PROJECT), "PATH": os.environ["PATH"]}
-    assert "added 17 files" in run(sys.executable, "-m", "pipeline.sync", cwd=clone, env=environment)
+    assert "files added: 17" in run(sys.executable, "-m", "pipeline.sync", cwd=clone, env=environment)
     monkeypatch.chdir(project)
     sync.run(read_project())
     (here,), (there,) = runs_in(project), runs_in(clone)
@@ -120,7 +120,7 @@ def test_sync_gives_the_run_again_after_a_restore_from_the_run_cache(
     MlflowClient(f"sqlite:///{project}/mlruns/mlflow.db").delete_run(published.info.run_id)
     assert "is cached - skipping run" in run("dvc", "repro", cwd=project)
     assert runs_in(project) == []  # no stage ran
-    assert "added 17 files" in printed_by_sync(capsys)
+    assert "files added: 17" in printed_by_sync(capsys)
     assert len(runs_in(project)) == 1
 
 

@@ -241,7 +241,7 @@ def test_the_model_card_describes_the_version_and_that_of_the_champion_the_regis
     assert described.endswith(f"Now it is version 2:\n\n{best}")
     assert len(described) <= 5000
     layout.MODEL_CARD.write_text("# Last, corrected\n")
-    assert publish(read_project(), ALL).actions == ("described version 3 by its model card", "added 1 files")
+    assert publish(read_project(), ALL).actions == ("described version 3 by its model card", "files added: 1")
 
 
 def publish_rival(project: Path, params: Params, seed: int, accuracy: float, validation: float | None = None) -> str:

@@ -83,7 +83,7 @@ def describe_code(first: ComparedRun, other: ComparedRun) -> str:
         return f"The same code ({code}), in commits {first.commit[:8]} and {other.commit[:8]}."
     commits = git("rev-list", "--count", f"{first.commit}..{other.commit}")
     return (
-        f"{len(changed.splitlines())} files of code differ: `git diff {' '.join(ends)} -- {' '.join(CODE)}`. Commits "
+        f"Files that differ: {len(changed.splitlines())}, `git diff {' '.join(ends)} -- {' '.join(CODE)}`. Commits "
         f"from {first.commit[:8]} to {other.commit[:8]}: {commits}, `git log {first.commit[:8]}..{other.commit[:8]}`."
     )
 

@@ -168,7 +168,7 @@ class _Publisher:
         if missing := self.missing_values(run):
             model = find_model(self.store, self.model_md5)
             runs.log_values(self.store, run, missing, model.model_id if model else None)
-            yield f"added {len(missing)} metric values"
+            yield f"metric values added: {len(missing)}"
         runs.set_tags(self.store, run, {VALUES: self.values_digest})
 
     def add_files(self, run: Run) -> Iterator[str]:
@@ -185,7 +185,7 @@ class _Publisher:
             client.log_artifact(run_id, str(files[name]), name.rpartition("/")[0])
         runs.set_tags(self.store, run, {FILES: json.dumps(noted | digests, sort_keys=True)})
         if missing:
-            yield f"added {len(missing)} files"
+            yield f"files added: {len(missing)}"
 
     def add_facts(self, run: Run) -> Iterator[str]:
         """Name, describe and end the run; note its data set, and the first run of its weights."""
