@@ -4,6 +4,7 @@ import csv
 import os
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -12,7 +13,7 @@ from support.project import make_digits
 from support.real_repro import all_runs
 from torch import nn
 
-from benchmarks import recipe
+from benchmarks import recipe, time_to_accuracy
 from benchmarks.figures import summarize
 from benchmarks.measurements import CONTENDERS, OURS, PLAIN, STAGES, TUNED, Bench
 from benchmarks.peers.task import Task
@@ -20,6 +21,7 @@ from benchmarks.stopwatch import CommandError, Observation, observe
 from benchmarks.table import as_markdown
 from benchmarks.workspace import Size, find_images
 from cifar_resnet import layout
+from cifar_resnet.data import save_dataset
 from cifar_resnet.lr_range import FoundRates
 from cifar_resnet.params import load_params
 from pipeline import download
@@ -182,3 +184,14 @@ def test_every_variant_of_the_recipe_is_trained_and_becomes_a_run(
     assert {run.info.status for run in found.values()} == {"FINISHED"}
     assert found["no CutOut"].data.params["augment.cutout"] == "0"
     assert f"{found['valley'].data.metrics['epoch/validation_accuracy']:.4f}" == rows[0]["validation_accuracy"]
+
+
+def test_pages_recipe_is_timed_after_every_epoch(workspace: Path) -> None:
+    digits = make_digits(seed=0)
+    few = replace(digits, train_images=digits.train_images[:600], train_labels=digits.train_labels[:600])
+    save_dataset(few, workspace / "few")
+    time_to_accuracy.main(workspace / "few", 4, 2, workspace / "record" / "history.csv")
+    rows = list(csv.DictReader((workspace / "record" / "history.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert all(0 <= float(row["test_accuracy"]) <= 1 for row in rows)
+    assert 0 < float(rows[0]["cpu_minutes"]) <= float(rows[1]["cpu_minutes"])

@@ -1,5 +1,7 @@
 """The loop of the assignment's notebooks: eager, float32, NCHW, PyTorch's and glibc's defaults."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -46,11 +48,11 @@ def test(model: nn.Module, loader: DataLoader[tuple[Tensor, int]]) -> None:
     say(f"Test set: Average loss: {test_loss}, Accuracy: {correct}")
 
 
-def run(task: Task, model: nn.Module) -> None:
-    """Train for the task's epochs."""
+def run(task: Task, model: nn.Module, max_lr: float = PEAK_LR, **schedule: Any) -> None:
+    """Train for the task's epochs, on a schedule that PyTorch's OneCycleLR knows."""
     train_loader, test_loader = task.train_loader(), task.test_loader()
     optimizer = SGD(model.parameters(), lr=0.01, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
-    scheduler = OneCycleLR(optimizer, max_lr=PEAK_LR, epochs=task.epochs, steps_per_epoch=len(train_loader))
+    scheduler = OneCycleLR(optimizer, max_lr, epochs=task.epochs, steps_per_epoch=len(train_loader), **schedule)
     for epoch in range(1, task.epochs + 1):
         train(model, train_loader, optimizer, scheduler, epoch)
         test(model, test_loader)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import albumentations as A
+import cv2
 import numpy as np
 import torch
 from albumentations.pytorch import ToTensorV2
@@ -48,6 +49,7 @@ class Task:
     width: int
     batch_size: int
     epochs: int
+    border_mode: int = cv2.BORDER_CONSTANT  # of what is padded
 
     def make_network(self) -> Network:
         """The product's network, with PyTorch's own convolutions."""
@@ -60,7 +62,8 @@ class Task:
         return net
 
     def train_loader(self) -> DataLoader[tuple[Tensor, int]]:
-        images = AugmentedImages(self.dataset.train_images, self.dataset.train_labels, train_transform(self.dataset))
+        transform = train_transform(self.dataset, self.border_mode)
+        images = AugmentedImages(self.dataset.train_images, self.dataset.train_labels, transform)
         return DataLoader(images, batch_size=self.batch_size, shuffle=True, num_workers=NUM_WORKERS)
 
     def test_loader(self) -> DataLoader[tuple[Tensor, int]]:
@@ -73,12 +76,12 @@ def to_tensor(dataset: Dataset) -> list[A.BasicTransform]:
     return [A.Normalize(dataset.mean, dataset.std), ToTensorV2()]
 
 
-def train_transform(dataset: Dataset) -> A.Compose:
+def train_transform(dataset: Dataset, border_mode: int = cv2.BORDER_CONSTANT) -> A.Compose:
     """Pad and random crop, flip, CutOut 8x8: the assignment's."""
     fill = tuple(round(255 * channel) for channel in dataset.mean)
     return A.Compose(
         [
-            A.PadIfNeeded(40, 40, fill=fill, border_mode=0),
+            A.PadIfNeeded(40, 40, fill=fill, border_mode=border_mode),
             A.RandomCrop(32, 32),
             A.HorizontalFlip(p=0.5),
             A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=(8, 8), hole_width_range=(8, 8), fill=fill, p=1),
