@@ -210,8 +210,12 @@ def recipe() -> list[str]:
         f"It adds {muon_step():.0f} GFLOP to the {512 * gigaflop:,.0f} of a step",
         f"at 24 px the network computes {operations(24)[1] / gigaflop:.2f} times as much",
         seeds_row("fast90"),
-        f"in ten epochs with Muon: {accuracy('amd-10-epochs-muon')} on the AMD",
-        f"{100 * history('amd-10-epochs-muon')[10]['train_accuracy']:.2f} % of the training images were right",
+        f"ten epochs and {petaflop('fast94'):.2f} PFLOP",
+        f"**{accuracy('amd-10-epochs-muon')}** (n = 1), in {minutes('amd-10-epochs-muon'):.0f} minutes and "
+        f"{minutes('amd-10-epochs-muon', 'cpu_minutes'):.0f} CPU minutes",
+        f"took {minutes('amd-24-epochs'):.0f} minutes there for {accuracy('amd-24-epochs')}",
+        f"ended at {accuracy('amd-11-epochs-muon')} on the AMD",
+        f"ten without it at {accuracy('amd-10-epochs-muon')}",
         f"gave {accuracy('amd-7-epochs-averaged')} ([records](../results/amd-7-epochs-averaged/about.yaml)) instead of "
         f"{accuracy('amd-7-epochs')}.",
     ]
@@ -230,10 +234,11 @@ def readme() -> list[str]:
     mean, _, low, high = re.findall(r"\d+\.\d+", printed.partition(": ")[2])[:4]
     demo = f"{60 * minutes('intel-demo'):.0f} s | {60 * minutes('intel-demo', 'cpu_minutes'):.0f} s"
     return [
-        f"The report of a finished run: {accuracy(ours)} right",
+        f"The report of a finished run: {accuracy('amd-10-epochs-muon')} right",
         f"{parameters:,} parameters",
         f"| `make repro` | **{accuracy(ours)}** {row(ours, 24)}",
         f"| {accuracy('amd-24-epochs')} {row('amd-24-epochs', 24)}",
+        f"| {accuracy('amd-10-epochs-muon')} {row('amd-10-epochs-muon', 10)}",
         f"| {seeds('fast90').mean:.2f} %, mean of 3 seeds {row('fast90-seeds', 3)}",
         f"| {accuracy('intel-1-epoch')} {row('intel-1-epoch', 1)}",
         f"| {accuracy('intel-demo')} | 8 | {demo} | {processor('intel-demo')} | `{about('intel-demo')['commit']}`",
