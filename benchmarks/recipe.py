@@ -1,19 +1,21 @@
 """`python -m benchmarks.recipe`: short trainings that compare the learning-rate rules and the parts of the recipe.
 
-To be called after `dvc repro lr_find`. Each variant trains on the same 10,000 images, on the cycle of params.yaml
-scaled to a few epochs, and is judged by 5,000 other training images, never by the test set. Each is a run in the MLflow
-experiment `…-recipe`; the figures also go to recipe.csv beside this file. n = 1, so small differences may be noise.
+To be called after `dvc repro lr_find`. Each variant changes one thing in params.yaml, whose cycle is scaled to a few
+epochs of a network of a quarter of the width. It trains from three seeds, and is judged by 5,000 training images that
+are held out, never by the test set. Each training is a run in the MLflow experiment `…-recipe`; the figures also go to
+ladder.csv beside this file, after each training: one that stands there is not repeated.
 """
 
 import csv
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import Any
 
 from benchmarks.workspace import PROJECT
 from cifar_resnet import layout
 from cifar_resnet.compute import Compute, prepare_compute
-from cifar_resnet.data import Dataset, load_dataset, split_validation
+from cifar_resnet.data import Dataset, load_dataset
 from cifar_resnet.errors import UserError
 from cifar_resnet.history import EpochMetrics
 from cifar_resnet.lr_range import read_found_rates
@@ -23,20 +25,26 @@ from cifar_resnet.tracking.provenance import code_tags, machine_tags
 from cifar_resnet.tracking.results import epoch_values
 from cifar_resnet.tracking.runs import FAILED, FINISHED, create_run, log_values
 from cifar_resnet.tracking.store import open_store
-from cifar_resnet.training import LearningRates, Trainer, TrainingData, make_training_data
+from cifar_resnet.training import LearningRates, Trainer, make_training_data
 
-TRAINED_ON, JUDGED_BY = 10_000, 5_000  # images
-EPOCHS = 3
-RESULTS = PROJECT / "benchmarks" / "recipe.csv"
+SEEDS, EPOCHS, WIDTH, JUDGED_BY = (0, 1, 2), 3, 16, 5_000
+RESULTS = PROJECT / "benchmarks" / "ladder.csv"
+COLUMNS = ("variant", "seed", "lr_max", "epoch", "train_loss", "validation_accuracy")
 Changes = Mapping[str, Mapping[str, Any]]
 
 # Beside the variants for each rule that suggests lr_max.
 PARTS: dict[str, Changes] = {
+    "padding_mode reflect": {"augment": {"padding_mode": "reflect"}},
+    "flip alternate": {"augment": {"flip": "alternate"}},
+    "cutout 0": {"augment": {"cutout": 0}},
     "label_smoothing 0.1": {"train": {"label_smoothing": 0.1}},
+    "label_smoothing 0.2": {"train": {"label_smoothing": 0.2}},
+    "batchnorm_bias_factor 64": {"train": {"batchnorm_bias_factor": 64}},
+    "optimizer muon": {"train": {"optimizer": "muon"}},
+    "early_epochs 2": {"train": {"early_epochs": 2}},
     "ema_decay 0.95": {"train": {"ema_decay": 0.95}},
     "weight_decay 0": {"train": {"weight_decay": 0.0}},
     "logit_scale 1": {"model": {"logit_scale": 1.0}},
-    "no CutOut": {"augment": {"cutout": 0}},
 }
 
 
@@ -45,17 +53,26 @@ def main() -> None:
     params = load_params(layout.PARAMS)
     dataset = load_dataset(layout.DATA / params.data.dataset)
     compute = prepare_compute(params.compute)
-    rows = []
-    for name, changes in variants(params).items():
-        varied = with_changes(params, changes)
-        for metrics in follow(name, varied, train(varied, dataset, compute)):
-            figures = (metrics.train_loss, metrics.train_accuracy, metrics.held_out_accuracy)
-            rows.append([name, f"{varied.train.lr_max:.4g}", metrics.epoch, *(f"{x:.4f}" for x in figures)])
-            print(f"{name}: epoch {metrics.epoch}, validation accuracy {metrics.held_out_accuracy:.2%}", flush=True)
-    with RESULTS.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["variant", "lr_max", "epoch", "train_loss", "train_accuracy", "validation_accuracy"])
-        table.writerows(rows)
+    finished = {(row["variant"], row["seed"]) for row in read_rows()}
+    for seed, (name, changes) in product(SEEDS, variants(params).items()):
+        if (name, str(seed)) in finished:
+            continue
+        varied = with_changes(params, {**changes, "train": {**changes["train"], "seed": seed}})
+        rows = []
+        for metrics in follow(f"{name}-seed{seed}", varied, train(varied, dataset, compute)):
+            figures = (metrics.train_loss, metrics.held_out_accuracy)
+            rows.append([name, seed, f"{varied.train.lr_max:.4g}", metrics.epoch, *(f"{x:.4f}" for x in figures)])
+            print(f"{name}, seed {seed}: epoch {metrics.epoch}, {metrics.held_out_accuracy:.2%}", flush=True)
+        with RESULTS.open("a", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def read_rows() -> list[dict[str, str]]:
+    """What was measured already; makes the file if there is none."""
+    if not RESULTS.exists():
+        RESULTS.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
+    with RESULTS.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def variants(params: Params) -> dict[str, Changes]:
@@ -78,35 +95,25 @@ def variants(params: Params) -> dict[str, Changes]:
 def with_changes(params: Params, changes: Changes) -> Params:
     """The settings with some changed, and checked again."""
     content = params.model_dump()
+    content["data"]["validation_images"], content["model"]["width"] = JUDGED_BY, WIDTH
     for section, settings in changes.items():
         content[section].update(settings)
     return Params.model_validate(content)
 
 
 def train(params: Params, dataset: Dataset, compute: Compute) -> Iterator[EpochMetrics]:
-    """Train on the subset; yields after each epoch."""
+    """Train a narrow network; yields after each epoch."""
     rates = LearningRates(float(params.train.lr_min), float(params.train.lr_max))
     trainer = Trainer(params.train, rates, compute)
     state = trainer.start(dataset, params.model, params.train.seed)
-    return trainer.epochs(state, subset(params, dataset), lambda loss, num_steps: None)
-
-
-def subset(params: Params, dataset: Dataset) -> TrainingData:
-    """The images to train on and others to judge by, both stratified."""
-    whole = make_training_data(dataset, params.data, params.augment)
-    rest, held_out = split_validation(whole.labels, JUDGED_BY, params.data.split_seed)
-    _, picked = split_validation(whole.labels[rest], TRAINED_ON, params.data.split_seed)
-    kept = rest[picked]
-    return TrainingData(
-        whole.images[kept], whole.labels[kept], whole.augment, whole.images[held_out], whole.labels[held_out],
-        "validation",
-    )  # fmt: skip
+    data = make_training_data(dataset, params.data, params.augment)
+    return trainer.epochs(state, data, lambda loss, num_steps: None)
 
 
 def follow(name: str, params: Params, epochs: Iterator[EpochMetrics]) -> Iterator[EpochMetrics]:
     """Log a training to an MLflow run of its own; one that diverges ends as failed."""
     store = open_store(f"{params.runtime.experiment}-recipe")
-    tags = {**code_tags(read_project()), **machine_tags(params.compute.device), "trained_on": str(TRAINED_ON)}
+    tags = {**code_tags(read_project()), **machine_tags(params.compute.device)}
     settings = flat(params.model_dump(mode="json", exclude={"runtime": True, "data": {"sources"}}))
     run = create_run(store, settings, name, tags)
     status = FAILED

@@ -170,20 +170,25 @@ PARTS = {
 def test_every_variant_of_the_recipe_is_trained_and_becomes_a_run(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"TRAINED_ON": 200, "JUDGED_BY": 100, "EPOCHS": 1, "RESULTS": workspace / "recipe.csv"}.items():
+    results = workspace / "ladder.csv"
+    for name, value in {"SEEDS": (3,), "JUDGED_BY": 100, "EPOCHS": 1, "WIDTH": 4, "RESULTS": results}.items():
         monkeypatch.setattr(recipe, name, value)
     monkeypatch.setattr(recipe, "PARTS", {"no CutOut": {"augment": {"cutout": 0}}})
     download.run(load_params(layout.PARAMS).data)
     layout.LR_FOUND.parent.mkdir(parents=True)
     FoundRates(0.002, 0.02, "valley", {"descent_start": 0.002, "valley": 0.02}).write_json(layout.LR_FOUND)
 
-    recipe.main()
-    rows = list(csv.DictReader((workspace / "recipe.csv").read_text().splitlines()))
-    assert [(row["variant"], row["epoch"]) for row in rows] == [("valley", "1"), ("no CutOut", "1")]
+    for _ in range(2):  # the second finds that all is there
+        recipe.main()
+    rows = list(csv.DictReader(results.read_text().splitlines()))
+    assert [(row["variant"], row["seed"], row["epoch"]) for row in rows] == [
+        ("valley", "3", "1"),
+        ("no CutOut", "3", "1"),
+    ]
     found = {run.info.run_name: run for run in all_runs(workspace)}
     assert {run.info.status for run in found.values()} == {"FINISHED"}
-    assert found["no CutOut"].data.params["augment.cutout"] == "0"
-    assert f"{found['valley'].data.metrics['epoch/validation_accuracy']:.4f}" == rows[0]["validation_accuracy"]
+    assert found["no CutOut-seed3"].data.params["augment.cutout"] == "0"
+    assert f"{found['valley-seed3'].data.metrics['epoch/validation_accuracy']:.4f}" == rows[0]["validation_accuracy"]
 
 
 def test_pages_recipe_is_timed_after_every_epoch(workspace: Path) -> None:
