@@ -274,7 +274,9 @@ def test_the_address_of_a_section_keeps_the_choice_and_that_of_the_gallery_ends_
     report.get_by_role("link", name="Training").click()
     assert shown(report) == filtered
     report.get_by_role("link", name="Gallery", exact=True).click()
-    assert len(shown(report)) == len(project.evaluation.misclassified)
+    num_mistakes = len(project.evaluation.misclassified)
+    expect(report.locator("#count")).to_have_text(f"{num_mistakes} mistakes")  # once the browser has told the page
+    assert len(shown(report)) == num_mistakes
 
 
 def test_an_address_with_an_unknown_class_says_what_it_looked_for(page: Page, project: SimpleNamespace) -> None:

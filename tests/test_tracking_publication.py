@@ -163,7 +163,7 @@ def test_a_changed_file_or_a_lost_one_is_published_again(project: Path, tiny_par
     (lost,) = Path("mlruns/artifacts").rglob("misclassified.png")
     lost.unlink()
     publication = publish(read_project(), ALL)
-    assert publication.actions == ("added 2 files",)
+    assert publication.actions == ("files added: 2",)
     assert publication.run_id
     assert "Better" in Path(client().download_artifacts(publication.run_id, "gradcam/index.html")).read_text()
     assert lost.is_file()
@@ -348,7 +348,7 @@ def test_deleted_artifacts_are_restored_and_the_champion_answers_again(project: 
     shutil.rmtree("mlruns/artifacts")
     actions = publish(read_project(), ALL).actions
     assert actions[0] == "restored the model's files"
-    assert actions[1].startswith("added ")
+    assert actions[1].startswith("files added: ")
     assert publish(read_project(), ALL).actions == ()
     assert published_run(tiny_params).info.run_id == first.run_id
     served = mlflow.pyfunc.load_model(f"models:/{tiny_params.runtime.registered_model}@champion")
