@@ -64,6 +64,7 @@ def make_workspace(folder: Path, dataset: Dataset, size: Size, settings: Setting
     )
     assert len(few.train_labels) == size.num_images
     save_dataset(few, folder / layout.DATA / "cifar10")
+    (folder / ".dvc").mkdir()  # a project of its own: its checkpoints go with it, so the next round does not continue
     (folder / layout.LR_FOUND).parent.mkdir(parents=True)
     FoundRates(0.01, 0.1, "given", {}).write_json(folder / layout.LR_FOUND)
     train = {"epochs": size.epochs, "peak_epoch": size.epochs / 2, "batch_size": size.batch_size}
