@@ -11,7 +11,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from playwright.sync_api import expect, sync_playwright
 from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
@@ -22,6 +22,7 @@ from cifar_resnet import layout
 from cifar_resnet.data import Dataset
 from cifar_resnet.datasets import make_dataset
 from cifar_resnet.errors import UserError
+from cifar_resnet.image_files import read_image
 from cifar_resnet.params import Params
 from pipeline.demo import RECIPE, overlay
 
@@ -86,6 +87,17 @@ def test_pictures_of_every_mode_and_orientation_are_read_upright(make: MakeDatas
     assert len(dataset.train_labels) + len(dataset.test_labels) == 28
     images = np.concatenate([dataset.train_images, dataset.test_images])
     assert any(tuple(image[0, 0]) == RED and tuple(image[31, 31]) == BLUE for image in images)
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_a_photo_of_any_orientation_is_read_as_it_is_viewed(number: int, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = number
+    Image.fromarray(pixels).save(tmp_path / "photo.png", exif=exif)
+    with Image.open(tmp_path / "photo.png") as photo:
+        viewed = np.asarray(ImageOps.exif_transpose(photo))
+    assert np.array_equal(read_image(tmp_path / "photo.png", 16), viewed)
 
 
 def test_files_that_systems_leave_beside_pictures_are_passed_over(make: MakeDataset, tmp_path: Path) -> None:

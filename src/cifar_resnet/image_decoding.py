@@ -58,7 +58,7 @@ def _fit(image: Image.Image, side_px: int) -> NDArray[np.uint8]:
     An image that has this form already keeps every pixel. What is transparent becomes white.
     """
     image.load()
-    if turn := _turn_upright(image):
+    if (turn := _turn_upright(image)) is not None:  # a flip from left to right is number 0
         image = image.transpose(turn)
     if image.mode.startswith("I;16"):  # 16 bits of grey, which convert() would clip at 255
         image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
