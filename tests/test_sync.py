@@ -191,4 +191,4 @@ def test_a_commit_made_before_a_setting_existed_keeps_its_run(project: Path) -> 
     YAML().dump(before, project / "params.yaml")
     commit(project, "An older version of the settings")
     overlay(PROJECT / "params.yaml", TINY, project / "params.yaml")
-    assert [found.run_id for found in find_runs(now.params, "HEAD")] == [published.run_id]
+    assert [found.info.run_id for found in find_runs(now.params, "HEAD")] == [published.run_id]

@@ -168,13 +168,15 @@ def _from_dvc(word: str, folder: Path) -> dict[str, Any] | None:
 
 def _from_mlflow(word: str, params: Params, folder: Path) -> dict[str, Any]:
     from cifar_resnet.tracking.lookup import download_run  # 2 s
+    from cifar_resnet.tracking.runs import MODEL
 
     artifacts = [path.relative_to(layout.REPORTS).as_posix() for path in FILES]
     run = download_run(params, word, artifacts, folder / layout.REPORTS)
+    datasets = run.inputs.dataset_inputs if run.inputs else []
     return {
-        "settings": run.settings,
-        "commit": run.tags.get(COMMIT),
-        "edited": run.tags.get(DIRTY) == "true",
-        "data_md5": run.data_md5,
-        "model_md5": run.model_md5,
+        "settings": run.data.params,
+        "commit": run.data.tags.get(COMMIT),
+        "edited": run.data.tags.get(DIRTY) == "true",
+        "data_md5": f"{datasets[0].dataset.digest}.dir" if datasets else None,
+        "model_md5": run.data.tags.get(MODEL),
     }

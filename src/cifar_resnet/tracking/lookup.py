@@ -5,8 +5,7 @@ MD5 of the weights in its `dvc.lock`, are the state that the run is tagged with.
 was made before or after the training, and whatever settings came later.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -18,50 +17,44 @@ from cifar_resnet.errors import UserError
 from cifar_resnet.git import dvc_experiments, git
 from cifar_resnet.params import Params, read_yaml
 from cifar_resnet.project import DEFINITION, LOCK, parse_lock, parse_stages, select, state_key
-from cifar_resnet.tracking.provenance import COMMIT, EXPERIMENT
+from cifar_resnet.tracking.provenance import BASELINE, CHANGED, COMMIT, DIRTY, EXPERIMENT, RECONSTRUCTED
 from cifar_resnet.tracking.registry import CHAMPION
 from cifar_resnet.tracking.runs import MODEL, STATE, carry_over, close_dead_runs, find
 from cifar_resnet.tracking.store import open_store, store_errors
 
 
-@dataclass(frozen=True)
-class RunRecord:
-    """A run, and what leads from it to the code and the data."""
-
-    name: str
-    run_id: str
-    status: str
-    started: datetime
-    accuracy: float | None  # on the test set
-    settings: Mapping[str, str]  # all that shape results, by dotted name
-    tags: Mapping[str, str]  # the names of those that lead to the code are in `provenance`
-    data_md5: str | None  # of the data set's folder
-    model_md5: str | None  # of the weights
-
-
 @store_errors()
-def list_runs(params: Params) -> list[RunRecord]:
-    """Every run of the MLflow experiment in the settings, newest first; a UserError if the store fails."""
+def rows_of_runs(params: Params) -> list[tuple[str, ...]]:
+    """A header, and a row for every run of the MLflow experiment in the settings: newest first, same weights together.
+
+    A UserError if the store fails.
+    """
     store = open_store(params.runtime.experiment)
     close_dead_runs(store)
-    return [_record(run) for run in reversed(find(store))]
+    groups: dict[str, list[Run]] = {}
+    for run in reversed(find(store)):
+        groups.setdefault(run.data.tags.get(MODEL, run.info.run_id), []).append(run)
+    rows: list[tuple[str, ...]] = [("RUN", "STATUS", "ACCURACY", "COMMIT", "EXPERIMENT", "STARTED")]
+    for first, *others in groups.values():
+        rows += [_row(first), *(_row(other, prefix="  same weights: ") for other in others)]
+    return rows
 
 
 @store_errors()
-def find_runs(params: Params, word: str) -> list[RunRecord]:
+def find_runs(params: Params, word: str) -> list[Run]:
     """The runs that `word` means: a run's name or identifier, a commit (any Git revision) or a DVC experiment.
 
     A UserError if it means none, or the store fails.
     """
     store = open_store(params.runtime.experiment)
     carry_over(store)
-    records = [_record(run) for run in find(store)]
-    runs = [run for run in records if word in (run.run_id, run.name, run.tags.get(EXPERIMENT))]
+    known = find(store)
+    runs = [run for run in known if word in (run.info.run_id, run.info.run_name, run.data.tags.get(EXPERIMENT))]
     revision = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{word}^{{commit}}")
     if not runs and (revision := revision or dvc_experiments().get(word)):
         state = _state_at(revision)
-        runs = [run for run in records if state and run.tags.get(STATE) == state]
-        runs = runs or [run for run in records if run.tags.get(COMMIT) == revision]
+        runs = [run for run in known if state and run.data.tags.get(STATE) == state]
+        runs = runs or [run for run in known if run.data.tags.get(COMMIT) == revision]
     if not runs:
         raise UserError(
             f"{word!r} is not a run in MLflow experiment {params.runtime.experiment!r}, nor a commit or DVC experiment "
@@ -71,7 +64,7 @@ def find_runs(params: Params, word: str) -> list[RunRecord]:
 
 
 @store_errors()
-def download_run(params: Params, word: str, artifacts: Iterable[str], folder: Path) -> RunRecord:
+def download_run(params: Params, word: str, artifacts: Iterable[str], folder: Path) -> Run:
     """Copy artifacts of the run that `word` means, a name, an identifier or `champion`, into `folder`.
 
     A UserError if it means no run or several, the run lacks an artifact, or the store fails.
@@ -84,27 +77,47 @@ def download_run(params: Params, word: str, artifacts: Iterable[str], folder: Pa
         except MlflowException:
             raise UserError(f"no model of {name} in MLflow is {CHAMPION} yet: `dvc repro` makes one") from None
     else:
-        run_id, *others = (run.run_id for run in find_runs(params, word))
+        run_id, *others = (run.info.run_id for run in find_runs(params, word))
         if others:
             either = " or ".join([run_id, *others])
             raise UserError(f"{word} means {1 + len(others)} runs: give the identifier of one, {either}")
-    run = _record(client.get_run(run_id))
+    run = client.get_run(run_id)
     for artifact in artifacts:
         path = folder / artifact
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             Path(client.download_artifacts(run_id, artifact, str(path.parent))).replace(path)
         except (MlflowException, OSError):
+            name = run.info.run_name
             raise UserError(
-                f"run {run.name} has no {artifact}: check out its commit, then `python -m pipeline.sync` adds it"
+                f"run {name} has no {artifact}: check out its commit, then `python -m pipeline.sync` adds it"
             ) from None
     return run
 
 
-def recorded_in(run: RunRecord) -> Iterator[str]:
+def describe_run(run: Run) -> Iterator[tuple[str, str]]:
+    """What is known about a run, each fact with its label."""
+    tags = run.data.tags
+    yield "run", run.info.run_name
+    yield "identifier", run.info.run_id
+    yield "status", f"{run.info.status}, started {_started(run)}"
+    if accuracy := _accuracy(run):
+        yield "accuracy", accuracy
+    if commit := tags.get(COMMIT):
+        label = "rebuilt from" if RECONSTRUCTED in tags else "ran on"
+        yield label, f"commit {commit[:8]}{' with uncommitted code' * (tags.get(DIRTY) == 'true')}"
+    if changed := tags.get(CHANGED):
+        yield "changed", changed
+    if experiment := tags.get(EXPERIMENT):
+        yield "ran as", f"DVC experiment {experiment} on {tags.get(BASELINE, '?')[:8]}"
+    for place in _recorded_in(run):
+        yield "recorded in", place
+
+
+def _recorded_in(run: Run) -> Iterator[str]:
     """The commits and DVC experiments that hold a run's state, newest first, in words."""
     experiments = {commit: name for name, commit in dvc_experiments().items()}
-    state = run.tags.get(STATE)
+    state = run.data.tags.get(STATE)
     for commit in (git("rev-list", "--all", "--", f"./{layout.PARAMS}", f"./{LOCK}") or "").split():
         if state and _state_at(commit) == state:
             if commit in experiments:
@@ -113,19 +126,20 @@ def recorded_in(run: RunRecord) -> Iterator[str]:
                 yield f"commit {git('log', '-1', '--format=%h %s', commit)}"
 
 
-def _record(run: Run) -> RunRecord:
-    inputs = run.inputs.dataset_inputs if run.inputs else []
-    return RunRecord(
-        name=run.info.run_name,
-        run_id=run.info.run_id,
-        status=run.info.status,
-        started=datetime.fromtimestamp(run.info.start_time / 1000).astimezone(),
-        accuracy=run.data.metrics.get("evaluate/accuracy"),
-        settings=run.data.params,
-        tags=run.data.tags,
-        data_md5=f"{inputs[0].dataset.digest}.dir" if inputs else None,
-        model_md5=run.data.tags.get(MODEL),
-    )
+def _row(run: Run, prefix: str = "") -> tuple[str, ...]:
+    tags = run.data.tags
+    commit = tags.get(COMMIT, "")[:8] + "*" * (tags.get(DIRTY) == "true")
+    status, experiment = run.info.status, tags.get(EXPERIMENT, "")
+    return prefix + run.info.run_name, status, _accuracy(run), commit, experiment, _started(run)
+
+
+def _accuracy(run: Run) -> str:
+    accuracy = run.data.metrics.get("evaluate/accuracy")
+    return "" if accuracy is None else f"{accuracy:.2%}"
+
+
+def _started(run: Run) -> str:
+    return f"{datetime.fromtimestamp(run.info.start_time / 1000):%Y-%m-%d %H:%M}"
 
 
 def _state_at(revision: str) -> str | None:
