@@ -39,7 +39,6 @@ PARTS: dict[str, Changes] = {
     "cutout 0": {"augment": {"cutout": 0}},
     "label_smoothing 0.1": {"train": {"label_smoothing": 0.1}},
     "label_smoothing 0.2": {"train": {"label_smoothing": 0.2}},
-    "batchnorm_bias_factor 64": {"train": {"batchnorm_bias_factor": 64}},
     "optimizer muon": {"train": {"optimizer": "muon"}},
     "early_epochs 2": {"train": {"early_epochs": 2}},
     "ema_decay 0.95": {"train": {"ema_decay": 0.95}},

@@ -34,7 +34,6 @@ BAD_VALUES = [
     ("augment.flip", "yes", "true or false or alternate"),
     ("augment.padding_mode", "mirror", "mean | reflect"),
     ("train.optimizer", "adam", "sgd | muon"),
-    ("train.batchnorm_bias_factor", 0.5, "a number from 1 to 1000"),
     ("train.early_epochs", 1.5, "a whole number from 0"),
     ("train.early_scale", 0.4, "a number from 0.5 to 1"),
     ("augment.cutout", 33, "a whole number from 0 to 32"),

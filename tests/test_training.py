@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from support.project import make_digits
-from torch import Tensor, nn
+from torch import Tensor
 
 from cifar_resnet.checkpoint import Checkpoint
 from cifar_resnet.compute import Compute, prepare_compute
@@ -171,18 +171,6 @@ def test_muon_is_warned_of_where_its_format_is_emulated(
         assert capsys.readouterr().err.count("products are bf16, which this cpu has to emulate") == count
 
 
-def test_batchnorm_biases_can_learn_at_a_multiple_of_the_rate(start: Start, digits: Dataset, trainer: Trainer) -> None:
-    plain, fast = start(), start(batchnorm_bias_factor=64)
-    before = weights(plain.net)
-    for state in (plain, fast):
-        trainer.step(state, state.net, *images_and_labels(digits), 0.001, 8)
-    is_bias = {f"{name}.bias" for name, module in plain.net.named_modules() if isinstance(module, nn.BatchNorm2d)}
-    for name, value in weights(plain.net).items():
-        factor = 64 if name in is_bias else 1
-        torch.testing.assert_close(fast.net.get_parameter(name) - before[name], factor * (value - before[name]))
-    assert is_bias
-
-
 def test_early_epochs_train_on_smaller_images(start: Start, trainer: Trainer, data: TrainingData) -> None:
     state, sides = start(), list[int]()
     state.net.get_submodule("prep").register_forward_pre_hook(lambda module, inputs: sides.append(inputs[0].shape[-1]))
@@ -339,7 +327,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     trainer = replace(trainer, compute=replace(trainer.compute, precision=precision))
-    trainer = changed(trainer, ema_decay=0.9, optimizer=optimizer, early_epochs=1, batchnorm_bias_factor=8)
+    trainer = changed(trainer, ema_decay=0.9, optimizer=optimizer, early_epochs=1)
     checkpoint = Checkpoint("interrupted")
     checkpoint.folder.mkdir(parents=True)
     uninterrupted, resumed = (trainer.start(digits, tiny_params.model, seed=0) for _ in range(2))

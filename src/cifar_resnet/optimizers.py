@@ -7,29 +7,18 @@ from cifar_resnet.params import TrainParams
 
 
 def make_optimizers(net: nn.Module, train: TrainParams) -> list[Optimizer]:
-    """Optimizers that together own every weight; `set_learning_rate` gives them their rate before each step.
-
-    BatchNorm's biases get `batchnorm_bias_factor` times the rate, and so much less of weight decay's coefficient that
-    they decay as before. Source: Page 2019, "How to train your ResNet 8".
-    """
+    """Optimizers that together own every weight; `set_learning_rate` gives them their rate before each step."""
     convolutions = [module.weight for module in net.modules() if isinstance(module, nn.Conv2d)]
     of_muon = set(convolutions if train.optimizer == "muon" else [])
-    biases = {module.bias: None for module in net.modules() if isinstance(module, nn.BatchNorm2d)}
-    others = [weight for weight in net.parameters() if weight not in of_muon and weight not in biases]
-    factor = train.batchnorm_bias_factor
-    groups = [
-        {"params": others, "factor": 1.0},  # first, since `TrainingState.lr` reads it there
-        {"params": list(biases), "factor": factor, "weight_decay": train.weight_decay / factor},
-    ]
-    sgd = SGD(groups, lr=0.0, momentum=train.momentum, weight_decay=train.weight_decay, nesterov=True)
+    others = [weight for weight in net.parameters() if weight not in of_muon]
+    sgd = SGD(others, lr=0.0, momentum=train.momentum, weight_decay=train.weight_decay, nesterov=True)
     return [sgd, ConvolutionMuon(convolutions, train)] if of_muon else [sgd]
 
 
 def set_learning_rate(optimizers: list[Optimizer], lr: float) -> None:
-    """Set the rate of the next step; groups of weights may have a factor on it."""
+    """Set the rate of the next step."""
     for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = lr * group["factor"]
+        optimizer.param_groups[0]["lr"] = lr
 
 
 class ConvolutionMuon(Muon):
@@ -43,7 +32,6 @@ class ConvolutionMuon(Muon):
     def __init__(self, weights: list[Tensor], train: TrainParams) -> None:
         matrices = [nn.Parameter(_as_matrix(weight.detach()), requires_grad=False) for weight in weights]
         super().__init__(matrices, lr=0.0, momentum=train.momentum, weight_decay=train.weight_decay)
-        self.param_groups[0]["factor"] = 1.0
         for weight, matrix in zip(weights, matrices, strict=True):
 
             def share_gradient(weight: Tensor, matrix: Tensor = matrix) -> None:

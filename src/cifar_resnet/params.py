@@ -102,9 +102,6 @@ class TrainParams(Section):
     optimizer: Literal["sgd", "muon"] = Field(description="SGD, or Muon for the convolutions and SGD for the rest.")
     momentum: float = Field(gt=0, lt=1, description="Nesterov momentum.")
     weight_decay: float = Field(ge=0, le=0.1, description="L2 penalty on all weights; of Muon, outside its momentum.")
-    batchnorm_bias_factor: float = Field(
-        ge=1, le=1000, description="Multiple of the learning rate for BatchNorm's biases; their decay stays."
-    )
     label_smoothing: float = Field(ge=0, le=0.5, description="Probability spread over the other classes.")
     ema_decay: float = Field(ge=0, lt=1, description="Decay per step of the averaged weights; 0 for none.")
     early_epochs: int = Field(ge=0, description="First epochs, on smaller images, as is the sweep; 0 for none.")
