@@ -95,6 +95,7 @@ def with_changes(params: Params, changes: Changes) -> Params:
     """The settings with some changed, and checked again."""
     content = params.model_dump()
     content["data"]["validation_images"], content["model"]["width"] = JUDGED_BY, WIDTH
+    content["augment"].update({"padding_mode": "mean", "flip": True})  # the ladder starts without these parts
     for section, settings in changes.items():
         content[section].update(settings)
     return Params.model_validate(content)
