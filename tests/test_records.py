@@ -73,6 +73,17 @@ def test_a_record_made_from_an_edit_after_the_end_of_a_stage_is_removed_with_its
     assert remove_false_records() == []
 
 
+def test_a_stage_whose_record_was_removed_runs_again_with_the_same_inputs(workspace: Path) -> None:
+    dvc("repro", "download")
+    after = LOCK.read_bytes()
+    LOCK.unlink()  # as it was when the stage ended
+    stage, inputs = read_project().stages["download"], read_project().inputs("download")
+    write_receipt(stage, Inputs(inputs.settings, {**inputs.files, "pipeline/download.py": "before an edit"}))
+    LOCK.write_bytes(after)
+    assert len(remove_false_records()) == 1
+    assert executed(dvc("repro", "download")) == ["download"]
+
+
 def test_a_true_record_stays(workspace: Path) -> None:
     dvc("repro", "download")
     assert json.loads(Path("checkpoints/receipts/download.json").read_text())["recorded_before"] is None

@@ -6,6 +6,7 @@ stage leaves: a record in `dvc.lock` that contradicts the receipt is removed, an
 """
 
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -85,3 +86,5 @@ def _remove(stage: str) -> None:
             continue
         if isinstance(cached, dict) and all(cached.get(kind) == false.get(kind) for kind in ("cmd", "params", "deps")):
             file.unlink()
+            with suppress(OSError):  # it is not empty
+                file.parent.rmdir()  # in an empty one, DVC 3.67 ends with a TypeError
