@@ -50,3 +50,9 @@ stages:
     stage = parse_stages(text, {"data": {"dataset": "digits"}})["train"]
     assert (stage.deps, stage.outs) == (("data/digits",), ("models/model.pt", "reports/metrics.json"))
     assert stage.published
+
+
+@pytest.mark.parametrize("folder", ["Photos: 2026", "[old]", "a # b", "*"])
+def test_a_path_may_look_like_yaml(folder: str) -> None:
+    text = "stages:\n  download:\n    deps:\n      - ${data.folder}\n"
+    assert parse_stages(text, {"data": {"folder": folder}})["download"].deps == (folder,)

@@ -8,6 +8,7 @@ import pytest
 from support.finished_pipeline import run
 from support.real_repro import LOCK, all_runs, dvc, executed, start_repro, wait_for
 from test_checkpoint import full_disk
+from test_folder import pictures
 
 from cifar_resnet import layout
 from cifar_resnet.errors import UserError
@@ -94,6 +95,18 @@ def test_a_true_record_stays(workspace: Path) -> None:
 def test_the_inputs_on_disk_are_those_that_dvc_records(finished: Path) -> None:
     for stage, record in read_lock().items():
         assert record.inputs.difference(read_project().inputs(stage)) is None
+
+
+@pytest.mark.parametrize("folder", ["images", "../images", "./images/", "Photos: 2026"])
+def test_files_that_systems_leave_among_pictures_make_no_record_false(workspace: Path, folder: str) -> None:
+    change(data={"dataset": "folder", "folder": folder})
+    pictures(Path(folder))
+    for name in (".DS_Store", "red/.DS_Store", "red/._0.png", "red/Thumbs.db", ".git/config", ".hidden/0.png"):
+        (Path(folder) / name).parent.mkdir(exist_ok=True)
+        (Path(folder) / name).write_text("x")
+    (Path(folder) / "red" / "link.png").symlink_to("0.png")
+    dvc("repro", "download")
+    assert read_lock()["download"].inputs.difference(read_project().inputs("download")) is None
 
 
 def test_code_that_changed_while_a_process_started_is_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Nothing else reads these: publication, checkpoints, tests and benchmarks ask her
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -13,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pathspec import GitIgnoreSpec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -22,6 +24,8 @@ from cifar_resnet.params import Params, parse_params, read_settings, read_yaml
 
 DEFINITION = Path("dvc.yaml")
 LOCK = Path("dvc.lock")
+IGNORED = Path(".dvcignore")
+SETTING = re.compile(r"\$\{([\w.]+)\}")  # in a path
 
 
 @dataclass(frozen=True)
@@ -93,25 +97,24 @@ def read_project(recipe: Mapping[str, Mapping[str, Any]] | None = None) -> Proje
 
 def parse_stages(text: str, settings: Mapping[str, Any]) -> dict[str, Stage]:
     """The stages that the text of a `dvc.yaml` defines; `settings` fill its `${section.setting}`. Else a UserError."""
-    text = re.sub(r"\$\{([\w.]+)\}", lambda match: str(get_setting(settings, match[1])), text)
+
+    def paths(entries: Iterable[str | Mapping[str, Any]]) -> tuple[str, ...]:
+        texts = (entry if isinstance(entry, str) else next(iter(entry)) for entry in entries)  # some have options
+        return tuple(re.sub(SETTING, lambda match: str(get_setting(settings, match[1])), text) for text in texts)
+
     try:
         return {
             name: Stage(
                 name,
                 tuple(entry.get("params", ())),
-                _paths(entry.get("deps", ())),
-                _paths([*entry.get("outs", ()), *entry.get("metrics", ())]),
+                paths(entry.get("deps", ())),
+                paths([*entry.get("outs", ()), *entry.get("metrics", ())]),
                 bool(entry.get("meta", {}).get("mlflow")),
             )
             for name, entry in read_yaml(text, DEFINITION.name)["stages"].items()
         }
     except (AttributeError, KeyError, TypeError):
         raise UserError(f"{DEFINITION} defines no stages: restore it with `git checkout {DEFINITION}`") from None
-
-
-def _paths(entries: Iterable[str | Mapping[str, Any]]) -> tuple[str, ...]:
-    """Paths of outputs, some of which have options."""
-    return tuple(entry if isinstance(entry, str) else next(iter(entry)) for entry in entries)
 
 
 def read_lock() -> dict[str, Record]:
@@ -186,12 +189,19 @@ def canonical(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def path_md5(path: Path) -> str:
-    """The MD5 that DVC gives a file or folder: of a folder, of the list of its files' MD5s."""
+    """The MD5 that DVC gives a file or folder: of a folder, of the list of its files' MD5s, but for those ignored."""
     if not path.is_dir():
         return file_md5(path)
-    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if "__pycache__" not in file.parts}
-    listed = [{"md5": file_md5(files[name]), "relpath": name} for name in sorted(files) if files[name].is_file()]
+    where = Path(os.path.relpath(path))  # what is outside of the project is never ignored
+    ignored = GitIgnoreSpec.from_lines([] if where.parts[:1] == ("..",) else ignore_patterns())
+    names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+    listed = [{"md5": file_md5(path / name), "relpath": name} for name in names if not ignored.match_file(where / name)]
     return f"{text_md5(json.dumps(listed, sort_keys=True))}.dir"
+
+
+def ignore_patterns() -> list[str]:
+    """What DVC overlooks in folders of the project: its own patterns, and those in .dvcignore."""
+    return [".git", ".hg/", ".dvc/", *(IGNORED.read_text(encoding="utf-8").splitlines() if IGNORED.exists() else [])]
 
 
 def file_md5(path: Path) -> str:
