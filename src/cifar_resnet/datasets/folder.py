@@ -27,6 +27,10 @@ def make(data: DataParams) -> Made:
         UserError: the folders do not make a data set, or a picture is broken and `data.broken_images` says stop.
     """
     root = Path(data.folder)
+    inside = (*root.glob("*"), *root.glob("*/*"))
+    if link := next((path for path in inside if path.is_symlink() and path.is_dir()), None):
+        raise UserError(f"{printable(link)} is a link to a folder, in which DVC sees no change: move that folder here, "
+                        "or let data.folder lead to where all classes are")  # fmt: skip
     halves = [root / "train", root / "test"]
     is_split = any(half.is_dir() for half in halves)
     found = [find_pictures(folder) for folder in (halves if is_split else [root])]
@@ -54,6 +58,10 @@ def find_pictures(folder: Path) -> Pictures:
     for entry in _visible(folder):
         if entry.is_dir():
             name = unicodedata.normalize("NFC", entry.name)
+            if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+                raise UserError(
+                    f"class {name!r} has a line break, tab or damaged character in its name: rename its folder"
+                )
             if name in pictures:  # an accent may be a character of its own, or part of its letter's
                 raise UserError(f"{printable(folder)} has two folders {name!r} that differ in Unicode form: rename one")
             pictures[name] = _visible(entry)
