@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 from support.project import PROJECT
+from support.real_repro import dvc
+from test_folder import pictures
+from test_records import change
 
 from cifar_resnet import surroundings
 from cifar_resnet.errors import UserError
@@ -232,3 +235,18 @@ def test_a_file_system_without_locks_is_named_and_the_advice_lets_dvc_work(works
     done = subprocess.run([sys.executable, "-c", train], env=os.environ | environment, capture_output=True, text=True)
     assert done.stdout == "trains\n"
     assert "warning: no file can be locked in" in done.stderr
+
+
+def test_pictures_that_dvc_would_refuse_or_lack_are_named_with_the_remedy(workspace: Path) -> None:
+    def found(folder: str) -> str:
+        change(data={"dataset": "folder", "folder": folder})
+        return surroundings.pictures(read_project()).text
+
+    assert found("nowhere").startswith("data.folder is 'nowhere', and there is no such folder")
+    assert found(".").endswith("and a stage writes data/folder: name a folder of pictures alone")
+    pictures(Path("photos"))
+    assert found("photos").startswith("Git does not have 20 files in photos, so `dvc exp run --temp`")
+    dvc("add", "photos")
+    assert found("photos") == "pictures in photos"
+    Path("photos", "red", "\udcff.png").touch()
+    assert "red/\\udcff.png' has a name that is not in UTF-8" in found("photos")

@@ -57,7 +57,7 @@ def examine(project: Project) -> list[Finding]:
     checks = (
         python_and_packages, user_name, git_repository, git_history, unknown_modules, file_locks, disk_space, store,
     )  # fmt: skip
-    return [*(check() for check in checks), links(project), device(project.params.compute)]
+    return [*(check() for check in checks), links(project), pictures(project), device(project.params.compute)]
 
 
 def require_lasting_results(project: Project) -> None:
@@ -143,6 +143,29 @@ def links(project: Project) -> Finding:
                 "symlink,copy`, and after a run `dvc checkout --relink`"
             )
     return ok("outputs are inside of the project")
+
+
+def pictures(project: Project) -> Finding:
+    """Whether DVC can hash the folder of pictures, and has it for experiments in copies of the project."""
+    folder = Path(project.params.data.folder)
+    if not folder.is_dir():
+        return error(f"data.folder is {str(folder)!r}, and there is no such folder: make it, or name another one")
+    outs = {out: Path(out).resolve() for stage in project.stages.values() for out in stage.outs}
+    for out, path in outs.items():
+        if path.is_relative_to(folder.resolve()) or folder.resolve().is_relative_to(path):
+            return error(f"data.folder is {str(folder)!r}, and a stage writes {out}: name a folder of pictures alone")
+    if project.params.data.dataset != "folder":
+        return ok("no pictures of your own are used")
+    for path in folder.rglob("*"):
+        if os.fsencode(path).decode(errors="ignore") != str(path):
+            return error(f"{str(path)!r} has a name that is not in UTF-8, which DVC needs: rename it")
+    others = git("ls-files", "--others", "--", str(folder)) or ""  # also those that a .gitignore names
+    if others and not folder.with_name(f"{folder.name}.dvc").exists():
+        return warning(
+            f"Git does not have {len(others.splitlines()):,} files in {folder}, so `dvc exp run --temp` and `--queue` "
+            f"lack them: `dvc add {folder}`; for `images` after `git rm --cached images/.gitignore`"
+        )
+    return ok(f"pictures in {folder}")
 
 
 def file_locks() -> Finding:
