@@ -56,8 +56,9 @@ def prepare_project(folder: Path, recipe: Path) -> None:
         shutil.copy(file, folder)
     overlay(layout.PARAMS, YAML(typ="safe", pure=True).load(recipe), folder / layout.PARAMS)
     pictures = load_params(folder / layout.PARAMS).data.folder  # a dependency of stage download, used or not
-    (folder / pictures).mkdir(parents=True, exist_ok=True)
-    (folder / pictures / ".gitignore").touch()  # DVC warns of an empty folder
+    if not (folder / pictures).exists():  # it may be one of your own elsewhere
+        (folder / pictures).mkdir(parents=True)
+        (folder / pictures / ".gitignore").touch()  # DVC warns of an empty folder
 
 
 def overlay(params: Path, changes: dict[str, dict[str, Any]], destination: Path) -> None:

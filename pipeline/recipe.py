@@ -11,19 +11,24 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
+from cifar_resnet import layout
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import read_settings
-from cifar_resnet.project import flat
+from cifar_resnet.project import flat, read_project
 from pipeline.stage import main
 
 
 def read_recipe(name: str) -> dict[str, dict[str, Any]]:
-    """The settings in recipes/NAME.yaml, by section; a UserError if there is no such recipe."""
+    """The settings in recipes/NAME.yaml, by section; a UserError if there is none."""
     recipe = Path("recipes") / f"{name}.yaml"
     if not recipe.exists():
         known = ", ".join(sorted(path.stem for path in recipe.parent.glob("*.yaml")))
         raise UserError(f"there is no recipe {name}; allowed: {known}")
     settings: dict[str, dict[str, Any]] = read_settings(recipe)
+    if not isinstance(settings, dict) or not all(isinstance(section, dict) for section in settings.values()):
+        raise UserError(
+            f"{recipe} must hold sections as in {layout.PARAMS}, such as `train:` and below it `epochs: 12`"
+        )
     return settings
 
 
@@ -33,8 +38,10 @@ def as_changes(recipe: dict[str, dict[str, Any]]) -> dict[str, str]:
 
 
 def run(name: str) -> None:
-    """Become `dvc exp run` with the settings of a recipe."""
-    changes = [f"{setting}={value}" for setting, value in as_changes(read_recipe(name)).items()]
+    """Become `dvc exp run` with the settings of a recipe, which are checked first."""
+    recipe = read_recipe(name)
+    read_project(recipe)
+    changes = [f"{setting}={value}" for setting, value in as_changes(recipe).items()]
     print(f"{name}: {' '.join(changes)}", flush=True)
     options = [word for change in changes for word in ("--set-param", change)]
     os.execv(sys.executable, [sys.executable, "-m", "dvc", "exp", "run", "--temp", *options])

@@ -11,7 +11,9 @@ from support.finished_pipeline import run
 from support.project import PROJECT
 
 from cifar_resnet import layout
+from cifar_resnet.errors import UserError
 from pipeline.demo import overlay
+from pipeline.recipe import run as run_recipe
 
 CHECK = [sys.executable, "-m", "pipeline.check"]
 
@@ -48,6 +50,29 @@ def test_help_helps_and_starts_nothing(
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith(f"usage: python -m pipeline.{name}")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("recipe", "reason"),
+    [
+        ("", "recipes/mine.yaml must hold sections as in params.yaml"),
+        ("train: 12", "recipes/mine.yaml must hold sections as in params.yaml"),
+        ("trian: {epochs: 12}", "params.yaml with the recipe: trian is not a setting"),
+        ("train: {epoch: 12}", "params.yaml with the recipe: train.epoch is not a setting"),
+        (
+            "train: {epochs: many}",
+            "params.yaml with the recipe: train.epochs is 'many'; allowed: a whole number",
+        ),
+    ],
+)
+def test_a_mistake_in_a_recipe_is_named_before_anything_starts(
+    tiny_params_file: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, reason: str
+) -> None:
+    monkeypatch.chdir(tiny_params_file.parent)
+    Path("recipes").mkdir()
+    Path("recipes", "mine.yaml").write_text(recipe)
+    with pytest.raises(UserError, match=reason):
+        run_recipe("mine")
 
 
 def test_a_refused_value_under_dvc_costs_outputs_that_checkout_brings_back(workspace: Path) -> None:

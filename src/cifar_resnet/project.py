@@ -85,10 +85,12 @@ class Project:
 
 def read_project(recipe: Mapping[str, Mapping[str, Any]] | None = None) -> Project:
     """Read and check `params.yaml`, a recipe laid over it, and `dvc.yaml`; a UserError has a line per broken rule."""
-    settings = read_settings(layout.PARAMS)
+    settings, name = read_settings(layout.PARAMS), layout.PARAMS.name
     if recipe:
-        settings = {section: {**values, **recipe.get(section, {})} for section, values in settings.items()}
-    params = parse_params(settings, name=layout.PARAMS.name)
+        parse_params(settings, name)
+        settings = settings | {section: settings.get(section, {}) | values for section, values in recipe.items()}
+        name += " with the recipe"
+    params = parse_params(settings, name)
     try:
         return Project(params, settings, parse_stages(DEFINITION.read_text(encoding="utf-8"), settings))
     except FileNotFoundError:
