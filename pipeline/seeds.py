@@ -9,13 +9,14 @@ import subprocess
 import sys
 from argparse import ArgumentParser
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from cifar_resnet.compare import SEED, describe_seeds, seed_sample, seed_table
 from cifar_resnet.compare_sources import read_group
 from cifar_resnet.errors import UserError
 from cifar_resnet.git import dvc_experiments
-from cifar_resnet.project import Inputs, Project, read_project, training_key
+from cifar_resnet.project import Inputs, Project, path_md5, read_project, training_key
 from pipeline.compare import as_text
 from pipeline.recipe import as_changes, read_recipe
 from pipeline.stage import main
@@ -53,10 +54,12 @@ def run_once(group: str, member: str, settings: Mapping[str, Any]) -> str:
 
 
 def group_name(project: Project, varied: Mapping[str, str]) -> str:
-    """A name that is another one for other settings or code, or for other values of the `varied` settings."""
-    inputs = project.inputs("train").files.items()
-    code = {path: md5 for path, md5 in inputs if path.endswith(".py")}  # data and rates may be there or not yet
-    key = training_key(Inputs({**project.tracked, **varied}, code))
+    """A name that is another one for other settings, code or pictures, or other values of the `varied` settings."""
+    data, inputs = project.params.data, project.inputs("train").files.items()
+    files = {path: md5 for path, md5 in inputs if path.endswith(".py")}  # data and rates may be there or not yet
+    if data.dataset == "folder":  # other data sets follow from the settings
+        files |= {data.folder: path_md5(Path(data.folder))}
+    key = training_key(Inputs({**project.tracked, **varied}, files))
     return f"{project.params.data.dataset}-{project.params.train.epochs}ep-{key[:6]}"
 
 

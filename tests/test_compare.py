@@ -14,8 +14,9 @@ from mlflow import MlflowClient
 from ruamel.yaml import YAML
 from support.compared_runs import compared  # noqa: F401 - a fixture
 from support.finished_pipeline import commit, epochs, run
-from support.project import copy_project
+from support.project import PROJECT, copy_project
 from support.real_repro import all_runs, dvc, wait_for
+from test_folder import picture, pictures
 
 from cifar_resnet import layout
 from cifar_resnet.compare_sources import describe_code
@@ -28,6 +29,7 @@ from cifar_resnet.project import read_project
 from cifar_resnet.tracking.publication import publish
 from pipeline import compare, search
 from pipeline.demo import overlay
+from pipeline.seeds import group_name
 
 
 @pytest.fixture
@@ -98,6 +100,17 @@ def test_what_cannot_be_compared_is_named(
 ) -> None:
     with pytest.raises(UserError, match=message):
         compared_text(capsys, *words)
+
+
+def test_seeds_on_other_pictures_are_another_group(tiny_params_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny_params_file.parent)
+    shutil.copy(PROJECT / "dvc.yaml", ".")
+    overlay(layout.PARAMS, {"data": {"dataset": "folder"}}, layout.PARAMS)
+    pictures(Path("images"))
+    name = group_name(read_project(), {})
+    assert group_name(read_project(), {}) == name
+    picture(Path("images", "red", "new.png"))
+    assert group_name(read_project(), {}) != name
 
 
 def test_runs_on_other_test_images_are_refused(project: Path) -> None:
