@@ -373,7 +373,7 @@ def test_versions_that_another_experiment_registered_stay(project: Path, tiny_pa
 
 
 def test_every_location_in_a_moved_store_is_found(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`follow_move` rewrites tables that are MLflow's own: another version may keep locations in others."""
+    """`follow_move` rewrites tables that are MLflow's own, and another version may keep locations in another form."""
     publish(read_project(), ALL)
     moved = project / "elsewhere" / "mlflow.db"
     moved.parent.mkdir()

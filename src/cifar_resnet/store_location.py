@@ -18,16 +18,8 @@ from cifar_resnet.masking import masked
 SQLITE = "sqlite:///"
 DATABASES = ("postgresql", "mysql", "mssql")  # followed by :// or by +driver://
 ARTIFACT_ROOT = "artifact_root"  # experiment tag: where the artifacts were when the database was last opened
-
-# Everything in MLflow's schema (3.17) that holds a location below the artifact root.
-_LOCATIONS = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "storage_location"),
-    ("model_versions", "source"),
-    ("experiment_tags", "value"),  # ARTIFACT_ROOT itself; last, as it says what to look for
-)
+# Of all tables, since several of MLflow's hold locations.
+_COLUMNS = "SELECT t.name, c.name FROM sqlite_master t, pragma_table_info(t.name) c WHERE t.type = 'table'"
 
 
 def tracking_uri() -> str:
@@ -71,10 +63,10 @@ def follow_move() -> str | None:
             return None
         database.execute("BEGIN IMMEDIATE")  # eight processes may get here at once
         former = [root for (root,) in database.execute(moved, (ARTIFACT_ROOT, artifacts))]
-        for root, (table, column) in product(former, _LOCATIONS):
+        for root, (table, column) in product(former, database.execute(_COLUMNS).fetchall()):
             database.execute(
-                f"UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1) "  # noqa: S608 - constants
-                f"WHERE {column} = :old OR substr({column}, 1, length(:old) + 1) = :old || '/'",
+                f'UPDATE "{table}" SET "{column}" = :new || substr("{column}", length(:old) + 1) '  # noqa: S608 - names
+                f"""WHERE "{column}" = :old OR substr("{column}", 1, length(:old) + 1) = :old || '/'""",
                 {"old": root, "new": artifacts},
             )
         database.execute("COMMIT")
