@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping
 
 from cifar_resnet.params import Params
-from cifar_resnet.tracking.results import Value
 from cifar_resnet.tracking.runs import FINISHED, STATE, find, log_values, set_tags
 from cifar_resnet.tracking.store import open_store, store_errors
 
@@ -23,7 +22,7 @@ def publish_group(params: Params, group: str, states: Collection[str], figures: 
         if parent is None:
             parent = store.client.create_run(store.experiment_id, run_name=group, tags={GROUP: group})
         shown = parent.data.metrics
-        log_values(store, parent, [Value(name, 0, new) for name, new in figures.items() if shown.get(name) != new])
+        log_values(store, parent, {(name, 0): new for name, new in figures.items() if shown.get(name) != new})
         children = [run for run in runs if run.data.tags.get(STATE) in states]
         for run in children:
             set_tags(store, run, {PARENT: parent.info.run_id})

@@ -14,7 +14,7 @@ from cifar_resnet.project import Inputs, Project, training_key
 from cifar_resnet.store_location import tracking_uri
 from cifar_resnet.tracking import runs
 from cifar_resnet.tracking.provenance import code_tags, machine_tags, process_tags, workspace_id
-from cifar_resnet.tracking.results import epoch_values
+from cifar_resnet.tracking.results import Key, epoch_values
 from cifar_resnet.tracking.store import Store, open_store, warn
 
 SYSTEM_SECONDS = 10  # between two samples of CPU, memory, disk and network, each of 15 ms of CPU time
@@ -26,7 +26,7 @@ class LiveRun:
     """A run that gets a training's epochs as they end. If the store fails, it is left alone until the training ends."""
 
     target: tuple[Store, Run] | None = None  # None: there is no run
-    logged: set[tuple[str, int]] = field(default_factory=set)  # metric and step
+    logged: set[Key] = field(default_factory=set)
     failed: bool = False
     monitor: Any = None  # MLflow's, of the machine
 
@@ -64,9 +64,9 @@ class LiveRun:
         """Log an epoch, once: one that the run already has is passed over."""
         if self.target and not self.failed:
             with self._or_silence():
-                values = [value for value in epoch_values(epoch) if (value.name, value.step) not in self.logged]
+                values = {key: value for key, value in epoch_values(epoch).items() if key not in self.logged}
                 runs.log_values(*self.target, values)
-                self.logged.update((value.name, value.step) for value in values)
+                self.logged |= values.keys()
 
     def close(self, status: str) -> None:
         """Set how the run ended. A store that failed meanwhile gets one more chance."""

@@ -21,7 +21,7 @@ from cifar_resnet.records import remove_false_records
 from cifar_resnet.tracking import runs
 from cifar_resnet.tracking.provenance import EXPERIMENT, code_tags, machine_tags, reconstruction_tags
 from cifar_resnet.tracking.registry import TEST, VALIDATION, elect_champion, find_model, has_files, register_model
-from cifar_resnet.tracking.results import Results, Value, read_results, test_metrics
+from cifar_resnet.tracking.results import Results, Values, read_results, test_metrics
 from cifar_resnet.tracking.runs import MODEL, STATE, TRAINING
 from cifar_resnet.tracking.store import Store, open_store, store_errors, warn
 
@@ -94,13 +94,8 @@ class _Publisher:
         return test_metrics() if "evaluate" in self.results.outs else {}
 
     @cached_property
-    def values(self) -> dict[tuple[str, int], float]:
-        """The metric values that the run is to show, by name and step."""
-        return {(name, step): value for name, step, value in self.results.values()}
-
-    @cached_property
     def values_digest(self) -> str:
-        return text_md5(json.dumps([[*key, value] for key, value in self.values.items()]))
+        return text_md5(json.dumps([[*key, value] for key, value in self.results.values.items()]))
 
     def name(self, run: Run | None = None) -> str:
         experiment = run.data.tags.get(EXPERIMENT) if run else None
@@ -133,14 +128,14 @@ class _Publisher:
             actions.append(f"the run followed live is {self.name(fitting)} now")
         return fitting, actions
 
-    def missing_values(self, run: Run) -> list[Value] | None:
+    def missing_values(self, run: Run) -> Values | None:
         """The values that a run lacks; None if it has others than the files, which MLflow cannot take back."""
         if run.data.tags.get(VALUES) == self.values_digest:
-            return []
-        logged = runs.logged_values(self.store, run)
-        if any(numbers != [self.values.get(key, numbers[0])] for key, numbers in logged.items()):
+            return {}
+        logged, values = runs.logged_values(self.store, run), self.results.values
+        if any(numbers != [values.get(key, numbers[0])] for key, numbers in logged.items()):
             return None
-        return [Value(*key, value) for key, value in self.values.items() if key not in logged]
+        return {key: value for key, value in values.items() if key not in logged}
 
     def add_model(self, run: Run) -> Iterator[str]:
         """Log, link and register the model; if its files are gone, log them again."""

@@ -11,26 +11,22 @@ Metrics get these names:
 A prefix is a section of MLflow's charts, and these names put the sections into the order in which they are looked at.
 """
 
-import csv
 import json
 import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from cifar_resnet import layout
 from cifar_resnet.history import EpochMetrics, read_history
+from cifar_resnet.lr_range import read_found_rates, read_sweep
 from cifar_resnet.project import Project, Record, changed_setting, file_md5, read_lock
 
-
-class Value(NamedTuple):
-    """One value of a metric."""
-
-    name: str
-    step: int
-    value: float
+Key = tuple[str, int]  # name and step of a metric's value
+Values = dict[Key, float]
 
 
 @dataclass(frozen=True)
@@ -50,11 +46,12 @@ class Results:
             if path.is_relative_to(layout.REPORTS) and path.is_file()
         }
 
-    def values(self) -> list[Value]:
+    @cached_property
+    def values(self) -> Values:
         """Every metric value to show; infinities and NaN, which MLflow cannot chart, are left out."""
         readers = {"lr_find": _sweep_values, "train": _training_values, "evaluate": _test_values}
-        values = [value for stage, read in readers.items() if stage in self.outs for value in read()]
-        return [value for value in values if math.isfinite(value.value)]
+        values = (pair for stage, read in readers.items() if stage in self.outs for pair in read())
+        return {key: value for key, value in values if math.isfinite(value)}
 
 
 def read_results(project: Project, completed: frozenset[str]) -> Results:
@@ -90,44 +87,42 @@ def _changed_file(stage: str, lock: Mapping[str, Record], shown: Mapping[str, tu
     return None
 
 
-def epoch_values(epoch: EpochMetrics) -> list[Value]:
+def epoch_values(epoch: EpochMetrics) -> Values:
     """An epoch's metrics as values at that step."""
-    row = epoch.as_row().items()
-    return [Value(f"epoch/{name}", epoch.epoch, value) for name, value in row if name != "epoch"]
+    return {(f"epoch/{name}", epoch.epoch): value for name, value in epoch.as_row().items() if name != "epoch"}
 
 
-def _sweep_values() -> Iterator[Value]:
-    with layout.LR_CURVE.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            for name in ("lr", "loss", "smoothed_loss"):
-                yield Value(f"lr_find/{name}", int(row["step"]), float(row[name]))
-    found = json.loads(layout.LR_FOUND.read_text(encoding="utf-8"))
-    yield from (Value(f"lr_find/{name}", 0, found[name]) for name in ("lr_min", "lr_max"))
-    yield from _group("lr_find/suggestion", found["suggestions"])
+def _sweep_values() -> Iterator[tuple[Key, float]]:
+    sweep, found = read_sweep(layout.LR_CURVE), read_found_rates(layout.LR_FOUND)
+    for name, curve in (("lr", sweep.lrs), ("loss", sweep.losses), ("smoothed_loss", sweep.smoothed)):
+        yield from (((f"lr_find/{name}", step), value) for step, value in enumerate(curve))
+    yield ("lr_find/lr_min", 0), found.lr_min
+    yield ("lr_find/lr_max", 0), found.lr_max
+    yield from _group("lr_find/suggestion", found.suggestions)
 
 
-def _training_values() -> Iterator[Value]:
+def _training_values() -> Iterator[tuple[Key, float]]:
     for epoch in read_history(layout.HISTORY):
-        yield from epoch_values(epoch)
+        yield from epoch_values(epoch).items()
     used = json.loads(layout.TRAIN_METRICS.read_text(encoding="utf-8"))
-    yield from (Value(name, 0, used[name]) for name in ("lr_min", "lr_max"))
+    yield from (((name, 0), used[name]) for name in ("lr_min", "lr_max"))
 
 
-def _test_values() -> Iterator[Value]:
+def _test_values() -> Iterator[tuple[Key, float]]:
     for name, value in test_metrics().items():
         if isinstance(value, dict):
             yield from _group(f"evaluate/{name.removesuffix('_accuracy')}", value)
         else:
-            yield Value(f"evaluate/{name}", 0, value)
+            yield (f"evaluate/{name}", 0), value
 
 
-def _group(prefix: str, numbers: Mapping[str, float]) -> Iterator[Value]:
+def _group(prefix: str, numbers: Mapping[str, float]) -> Iterator[tuple[Key, float]]:
     """Values named by any texts: MLflow takes 250 characters in all, and few signs. No two names are alike."""
     taken: list[str] = []
     for text, number in numbers.items():
         name = re.sub(r"[^\w.\- :]", "_", text)[:200]
         taken.append(f"{name} {len(taken)}" if name in taken else name)
-        yield Value(f"{prefix}/{taken[-1]}", 0, number)
+        yield (f"{prefix}/{taken[-1]}", 0), number
 
 
 def test_metrics() -> dict[str, Any]:

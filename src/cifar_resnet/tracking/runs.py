@@ -1,16 +1,16 @@
 """Runs in a store: making, finding, filling and closing them."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from time import time
 from typing import Any
 
 import mlflow
-from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 
 from cifar_resnet.project import Project, canonical, state_key
 from cifar_resnet.tracking.provenance import WORKSPACE, is_dead, is_this_process
-from cifar_resnet.tracking.results import Value
+from cifar_resnet.tracking.results import Key, Values
 from cifar_resnet.tracking.store import Store
 
 # Tags; the UI hides those that start with mlflow.
@@ -23,10 +23,7 @@ OF_MODEL = "evaluate/"  # metrics of the finished model
 OF_MACHINE = "system/"  # metrics that MLflow takes of the machine while a training lasts
 MAX_VALUES = 1000  # metrics that MLflow takes in one request
 
-RUNNING, FINISHED, FAILED, KILLED = (
-    RunStatus.to_string(status)
-    for status in (RunStatus.RUNNING, RunStatus.FINISHED, RunStatus.FAILED, RunStatus.KILLED)
-)
+RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"  # as MLflow calls them
 
 
 def find(store: Store, filter_string: str = "") -> list[Run]:
@@ -78,12 +75,12 @@ def set_tags(store: Store, run: Run, tags: Mapping[str, str]) -> bool:
     return bool(new)
 
 
-def log_values(store: Store, run: Run, values: Sequence[Value], model_id: str | None = None) -> None:
+def log_values(store: Store, run: Run, values: Values, model_id: str | None = None) -> None:
     """Add metric values; those that the finished model was measured by are noted as the model's too."""
     now = int(1000 * time())
     metrics = [
         Metric(name, value, now, step, model_id=model_id if name.startswith(OF_MODEL) else None)
-        for name, step, value in values
+        for (name, step), value in values.items()
     ]
     for start in range(0, len(metrics), MAX_VALUES):
         store.client.log_batch(run.info.run_id, metrics[start : start + MAX_VALUES])
@@ -94,7 +91,7 @@ def metric_names(run: Run) -> list[str]:
     return [name for name in run.data.metrics if not name.startswith(OF_MACHINE)]
 
 
-def logged_values(store: Store, run: Run) -> dict[tuple[str, int], list[float]]:
+def logged_values(store: Store, run: Run) -> dict[Key, list[float]]:
     """Every metric value that a run has, by name and step; without those of the machine."""
     logged = defaultdict(list)
     for name in metric_names(run):
