@@ -102,7 +102,7 @@ def parse_stages(text: str, settings: Mapping[str, Any]) -> dict[str, Stage]:
 
     def paths(entries: Iterable[str | Mapping[str, Any]]) -> tuple[str, ...]:
         texts = (entry if isinstance(entry, str) else next(iter(entry)) for entry in entries)  # some have options
-        return tuple(re.sub(SETTING, lambda match: str(get_setting(settings, match[1])), text) for text in texts)
+        return tuple(re.sub(SETTING, lambda match: str(flat(settings).get(match[1])), text) for text in texts)
 
     try:
         return {
@@ -152,14 +152,8 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def select(settings: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Those sections and settings that are named, flat, by dotted name; what does not exist is left out."""
-    return flat({name: value for name in names if (value := get_setting(settings, name)) is not None})
-
-
-def get_setting(settings: Any, name: str) -> Any:
-    """The setting or section at a dotted name, None if there is none."""
-    for part in name.split("."):
-        settings = settings.get(part) if isinstance(settings, Mapping) else None
-    return settings
+    chosen = tuple(f"{name}." for name in names)
+    return {name: value for name, value in flat(settings).items() if f"{name}.".startswith(chosen)}
 
 
 def changed_setting(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

@@ -150,8 +150,9 @@ def _state_at(revision: str) -> str | None:
     try:
         content = read_yaml(settings, revision)
         names = [name for stage in parse_stages(stages, content).values() for name in stage.params]
+        tracked = select(content, names)
         train = parse_lock(lock).get("train")
-    except UserError:  # a merge conflict was committed
+    except (UserError, AttributeError):  # a merge conflict was committed, or no settings at all
         return None
     model_md5 = train.outs.get(layout.MODEL.as_posix()) if train else None
-    return state_key(select(content, names), model_md5) if model_md5 else None
+    return state_key(tracked, model_md5) if model_md5 else None
