@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from argparse import ArgumentParser
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +33,17 @@ def read_recipe(name: str) -> dict[str, dict[str, Any]]:
     return settings
 
 
-def as_changes(recipe: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """Its settings by dotted name, as the command line of DVC takes them."""
-    return {name: json.dumps(value) for name, value in flat(recipe).items()}
+def as_options(settings: Mapping[str, Any]) -> list[str]:
+    """Settings by dotted name, as `dvc exp run` takes them."""
+    return [word for name, value in settings.items() for word in ("--set-param", f"{name}={json.dumps(value)}")]
 
 
 def run(name: str) -> None:
     """Become `dvc exp run` with the settings of a recipe, which are checked first."""
     recipe = read_recipe(name)
     read_project(recipe)
-    changes = [f"{setting}={value}" for setting, value in as_changes(recipe).items()]
-    print(f"{name}: {' '.join(changes)}", flush=True)
-    options = [word for change in changes for word in ("--set-param", change)]
+    options = as_options(flat(recipe))
+    print(f"{name}: {' '.join(options[1::2])}", flush=True)
     os.execv(sys.executable, [sys.executable, "-m", "dvc", "exp", "run", "--temp", *options])
 
 

@@ -81,9 +81,5 @@ if __name__ == "__main__":
     parser.add_argument("ranges", nargs="+", metavar="SETTING=RANGE")
     parser.add_argument("--name", help="name of the group (default: made from data set, settings, ranges and code)")
     options = parser.parse_args()
-    pairs = [text.partition("=") for text in options.ranges]
-
-    def run(project: Project) -> None:  # noqa: D103
-        run_search(project, options.count, {setting: text for setting, _, text in pairs}, options.name)
-
-    main(run)
+    ranges = {setting: text for setting, _, text in (pair.partition("=") for pair in options.ranges)}
+    main(lambda project: run_search(project, options.count, ranges, options.name))

@@ -16,17 +16,19 @@ from cifar_resnet.compare import SEED, describe_seeds, seed_sample, seed_table
 from cifar_resnet.compare_sources import read_group
 from cifar_resnet.errors import UserError
 from cifar_resnet.git import dvc_experiments
-from cifar_resnet.project import Inputs, Project, path_md5, read_project, training_key
+from cifar_resnet.project import Inputs, Project, flat, path_md5, read_project, training_key
 from pipeline.compare import as_text
-from pipeline.recipe import as_changes, read_recipe
+from pipeline.recipe import as_options, read_recipe
 from pipeline.stage import main
 
 
-def run_seeds(project: Project, count: int, name: str | None, changes: Mapping[str, str]) -> None:
-    """Run the seeds that are missing, and print what came of all; `changes` make params.yaml this `project`'s."""
+def run_seeds(count: int, name: str | None, recipe_name: str | None) -> None:
+    """Run the seeds that are missing, and print what came of all; a UserError if one fails."""
+    recipe = read_recipe(recipe_name) if recipe_name else {}
+    project = read_project(recipe)
     group = name or group_name(project, {SEED: "any"})
     for seed in range(count):
-        run_once(group, f"seed{seed}", {**changes, SEED: seed})
+        run_once(group, f"seed{seed}", {**flat(recipe), SEED: seed})
     runs = {seed: run for seed, run in read_group(group, project.params).items() if seed < count}
     print(f"\n{as_text(seed_table({group: runs}))}\n\n{describe_seeds(group, runs)}")
     sample = seed_sample(runs)
@@ -46,8 +48,7 @@ def run_once(group: str, member: str, settings: Mapping[str, Any]) -> str:
         print(f"{name} exists", flush=True)
         return name
     print(f"running {name}", flush=True)
-    changes = [word for key, value in settings.items() for word in ("--set-param", f"{key}={value}")]
-    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *changes]
+    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *as_options(settings)]
     if subprocess.run(command).returncode or name not in dvc_experiments():
         raise UserError(f"{name} failed; correct the reason above, then start the same command again")
     return name
@@ -71,9 +72,4 @@ if __name__ == "__main__":
     options = parser.parse_args()
     if options.count < 1:
         parser.error(f"N is {options.count}; allowed: 1 or more")
-
-    def run() -> None:  # noqa: D103
-        recipe = read_recipe(options.recipe) if options.recipe else {}
-        run_seeds(read_project(recipe), options.count, options.name, as_changes(recipe))
-
-    main(run)
+    main(lambda: run_seeds(options.count, options.name, options.recipe))
