@@ -21,11 +21,7 @@ SCHEMA = Path("params.schema.json")
 
 
 def run(project: Project) -> None:
-    """Say that params.yaml is valid, which `project` was made from, and what else stands in the way.
-
-    Raises:
-        UserError: something certainly stops a run.
-    """
+    """Say that params.yaml, of which `project` was made, is valid, and what may stop a run; a UserError if it will."""
     print(f"{layout.PARAMS} is valid")
     if not has_git() and not works_without_git():
         subprocess.run([sys.executable, "-m", "dvc", "config", "--local", "core.no_scm", "true"], check=True)

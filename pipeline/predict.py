@@ -31,8 +31,7 @@ WIDEST_COLUMN = 60  # characters; a longer path pushes its own row out of line, 
 def run(options: Namespace, params: Params) -> None:
     """Print what the network of this project, or else of the demo, makes of the images, batch by batch.
 
-    Raises:
-        UserError: the model or an argument cannot be used, or some of the images, after the others were predicted.
+    A UserError if the model or an argument cannot be used, or some of the images, after the others were predicted.
     """
     predictor = load_predictor(params.compute)
     classes = predictor.model.classes
@@ -73,8 +72,7 @@ def run(options: Namespace, params: Params) -> None:
 def find_images(paths: Iterable[Path]) -> list[Path]:
     """The given files, and the image files in the given folders and the folders in them, by name; no hidden ones.
 
-    Raises:
-        UserError: a path does not exist, or a folder cannot be listed or holds no image file.
+    A UserError if a path does not exist, or a folder cannot be listed or holds no image file.
     """
     found: list[Path] = []
     for path in paths:

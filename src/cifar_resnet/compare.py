@@ -54,13 +54,10 @@ class Comparison:
 
     def pair_changes(self) -> list[tuple[str, str, int, int]]:
         """The confusions that changed most: true class, predicted class, number of images before and after."""
-        before, after, names = (
-            self.first.evaluation.mistakes,
-            self.other.evaluation.mistakes,
-            self.first.evaluation.classes,
-        )
+        one, other = self.first.evaluation, self.other.evaluation
+        before, after = one.mistakes, other.mistakes
         return [
-            (names[true], names[predicted], int(before[true, predicted]), int(after[true, predicted]))
+            (one.classes[true], one.classes[predicted], int(before[true, predicted]), int(after[true, predicted]))
             for true, predicted in largest_cells(np.abs(after - before))
         ]
 

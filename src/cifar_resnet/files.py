@@ -14,10 +14,8 @@ from cifar_resnet.errors import UserError
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to; what was written there takes the place of `path` in the end.
 
-    The old file is never written to, as it may be a link to an object in DVC's cache. If writing fails, it stays.
-
-    Raises:
-        UserError: the disk is full or the folder cannot be written.
+    The old file is never written to, as it may be a link to an object in DVC's cache. If writing fails, as on a full
+    disk, it stays, and there is a UserError.
     """
     new = path.with_name(f".{path.stem}.new{path.suffix}")  # with the suffix, from which libraries take the format
     try:

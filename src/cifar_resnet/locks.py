@@ -15,9 +15,7 @@ NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP}
 def locked(path: Path, timeout_seconds: float) -> Iterator[None]:
     """Hold the lock that a file stands for; where the file system has none, as some NFS, warn and continue without one.
 
-    Raises:
-        Timeout: another process holds it.
-        OSError: the file cannot be made.
+    A Timeout if another process holds it, an OSError if the file cannot be made.
     """
     lock = FileLock(path, timeout_seconds)
     try:

@@ -184,11 +184,7 @@ class Params(Section):
 
 
 def load_params(path: Path) -> Params:
-    """Read and check a params file.
-
-    Raises:
-        UserError: the file is missing, is no YAML, or breaks a rule; one line per broken rule.
-    """
+    """Read and check a params file; a UserError if it is missing or no YAML, or with a line per broken rule."""
     return parse_params(read_settings(path), name=str(path))
 
 
@@ -202,11 +198,7 @@ def read_yaml(text: str, name: str) -> Any:
 
 
 def read_settings(path: Path) -> Any:
-    """What a params file holds, unchecked.
-
-    Raises:
-        UserError: the file is missing or is no YAML.
-    """
+    """What a params file holds, unchecked; a UserError if it is missing or no YAML."""
     try:
         return read_yaml(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
@@ -216,11 +208,7 @@ def read_settings(path: Path) -> Any:
 
 
 def parse_params(content: Any, name: str) -> Params:
-    """Check what was read from the params file called `name`.
-
-    Raises:
-        UserError: one line per broken rule.
-    """
+    """Check what was read from the params file called `name`; a UserError has a line per broken rule."""
     if not isinstance(content, Mapping):
         raise UserError(
             f"{name} holds {IN_SHORT.repr(content)}; it must hold the sections {', '.join(Params.model_fields)}"
@@ -233,11 +221,7 @@ def parse_params(content: Any, name: str) -> Params:
 
 
 def parse_model(content: Any) -> ModelParams:
-    """The settings of a network, as `model` in params.yaml or a model file has them.
-
-    Raises:
-        ValidationError: they are not.
-    """
+    """The settings of a network, as `model` in params.yaml or a model file has them; else a ValidationError."""
     return TypeAdapter(Annotated[ModelParams, Field(discriminator="network")]).validate_python(content)
 
 

@@ -51,8 +51,7 @@ class Predictor:
 def load_predictor(compute: ComputeParams) -> Predictor:
     """The model of this project, or else of the demo, which is said; in the precision of stage `evaluate`.
 
-    Raises:
-        UserError: neither has one, or it cannot be used.
+    A UserError if neither has one, or it cannot be used.
     """
     for folder in (Path(), layout.DEMO):
         if (folder / layout.MODEL).exists():

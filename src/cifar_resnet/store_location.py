@@ -44,12 +44,8 @@ def tracking_uri() -> str:
 def follow_move() -> str | None:
     """If the artifacts beside an SQLite store moved with it, correct every location that MLflow keeps as absolute URI.
 
-    Returns:
-        The former artifact root, None if nothing moved.
-
-    Raises:
-        UserError: the address is wrong.
-        sqlite3.Error: the database cannot be used.
+    Returns the former artifact root, None if nothing moved. A UserError if the address is wrong, a sqlite3.Error if the
+    database cannot be used.
     """
     uri = tracking_uri()
     path = Path(uri.removeprefix(SQLITE))

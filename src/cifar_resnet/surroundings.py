@@ -61,11 +61,7 @@ def examine(project: Project) -> list[Finding]:
 
 
 def require_lasting_results(project: Project) -> None:
-    """Stop a stage whose results DVC would refuse or lose after the work.
-
-    Raises:
-        UserError: a link leads out of the project, or a copy of a shallow clone is no place for an experiment.
-    """
+    """Stop a stage, by a UserError, whose results DVC would refuse, or lose with the copy of an experiment."""
     in_copy = Path.cwd().resolve() != project_root()
     for finding in (links(project), *([git_history()] if in_copy else [])):
         if finding.level != "ok":

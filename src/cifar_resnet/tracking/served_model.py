@@ -42,8 +42,7 @@ class ServedModel(PythonModel):
         An array (N, H, W, 3) of whole numbers from 0 to 255, or lists of its form, gives probabilities (N, num_classes)
         float32.
 
-        Raises:
-            MlflowException: the input is something else, or too much; a server answers 400 or 413 with the reason.
+        A Refusal of anything else, and of too much: a server answers 400 or 413 with the reason.
         """
         if isinstance(model_input, list | np.ndarray) and len(model_input) > MOST_IMAGES:
             raise Refusal(f"{len(model_input)} images in one request; send at most {MOST_IMAGES} at once", status=413)

@@ -76,9 +76,7 @@ def warn(error: Exception, consequence: str) -> None:
 def open_store(experiment: str) -> Store:
     """Connect to the store, making the database and the experiment if need be, and correcting moved locations.
 
-    Raises:
-        UserError: the address is wrong, or the experiment was deleted.
-        MlflowException, SQLAlchemyError, OSError, sqlite3.Error, ImportError: the store fails; see `store_errors`.
+    A UserError if the address is wrong or the experiment was deleted; what a store can fail with is in `store_errors`.
     """
     uri = tracking_uri()
     database = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
