@@ -133,7 +133,9 @@ def test_a_broken_file_is_refused_with_the_reason(tmp_path: Path, old: str, new:
     assert reason in refusal(tmp_path / "params.yaml")
 
 
-@pytest.mark.parametrize("content", [b"", b"24", b"- train", b"train: 5", "épochs".encode("latin-1")])
+@pytest.mark.parametrize(
+    "content", [b"", b"24", b"- train", b"train: 5", b"train: 2026-13-45", "épochs".encode("latin-1")]
+)
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "params.yaml").write_bytes(content)
     assert "params.yaml" in refusal(tmp_path / "params.yaml")

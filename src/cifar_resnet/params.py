@@ -192,7 +192,7 @@ def read_yaml(text: str, name: str) -> Any:
     """The content of a YAML 1.2 text, in which `1e-1` is a number, as it is for DVC; a UserError if it is no YAML."""
     try:
         return YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, RecursionError) as error:
+    except (YAMLError, ValueError, RecursionError) as error:  # a ValueError of values such as 2026-13-45
         reason = "too many levels" if isinstance(error, RecursionError) else " ".join(str(error).split())
         raise UserError(f"{name} is not valid YAML: {reason}") from None
 
