@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from cifar_resnet import layout
 from cifar_resnet.errors import UserError
-from cifar_resnet.params import load_params
+from cifar_resnet.params import load_params, read_settings
 from cifar_resnet.store_location import tracking_uri
 from pipeline.stage import main
 
@@ -54,7 +54,7 @@ def prepare_project(folder: Path, recipe: Path) -> None:
         shutil.copytree(code, folder / code, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("dvc.yaml", ".dvcignore"):
         shutil.copy(file, folder)
-    overlay(layout.PARAMS, YAML(typ="safe", pure=True).load(recipe), folder / layout.PARAMS)
+    overlay(layout.PARAMS, read_settings(recipe), folder / layout.PARAMS)
     pictures = load_params(folder / layout.PARAMS).data.folder  # a dependency of stage download, used or not
     if not (folder / pictures).exists():  # it may be one of your own elsewhere
         (folder / pictures).mkdir(parents=True)

@@ -60,13 +60,11 @@ def read_space(project: Project, ranges: Mapping[str, str]) -> dict[str, Any]:
     for setting, text in ranges.items():
         if setting not in project.tracked:
             raise UserError(f"{setting} is not a setting that changes results; allowed: {', '.join(project.tracked)}")
-        ends, is_log = text.removeprefix("log:").split(".."), text.startswith("log:")
+        is_log, (low, dots, high) = text.startswith("log:"), text.removeprefix("log:").partition("..")
         try:
-            if len(ends) == 1:
+            if not dots:
                 space[setting] = CategoricalDistribution([read_yaml(choice, setting) for choice in text.split(",")])
-                continue
-            low, high = ends
-            if low.isdecimal() and high.isdecimal():
+            elif low.isdecimal() and high.isdecimal():
                 space[setting] = IntDistribution(int(low), int(high), log=is_log)
             else:
                 space[setting] = FloatDistribution(float(low), float(high), log=is_log)

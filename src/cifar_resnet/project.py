@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from pathspec import GitIgnoreSpec
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from cifar_resnet import layout
 from cifar_resnet.errors import UserError
@@ -127,9 +125,9 @@ def read_lock() -> dict[str, Record]:
 def parse_lock(text: str) -> dict[str, Record]:
     """What the text of a `dvc.lock` records; a UserError if it is not what DVC writes."""
     try:
-        stages = (YAML(typ="safe", pure=True).load(text) or {}).get("stages", {})
+        stages = (read_yaml(text, LOCK.name) or {}).get("stages", {})
         return {name: _record(entry) for name, entry in stages.items()}
-    except (YAMLError, AttributeError, KeyError, TypeError):
+    except (UserError, AttributeError, KeyError, TypeError):
         raise UserError(f"{LOCK} is broken (a merge conflict?): repair it, or `git checkout {LOCK}`") from None
 
 

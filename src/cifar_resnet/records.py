@@ -11,11 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from cifar_resnet.errors import UserError
 from cifar_resnet.files import replacing, write_json
 from cifar_resnet.layout import CHECKPOINTS
+from cifar_resnet.params import read_settings
 from cifar_resnet.project import LOCK, Inputs, Stage, path_md5, read_lock, read_project
 
 RECEIPTS = CHECKPOINTS / "receipts"
@@ -81,8 +81,8 @@ def _remove(stage: str) -> None:
 
     for file in Path(Repo().stage_cache.cache_dir).glob("*/*/*"):
         try:
-            cached = YAML(typ="safe", pure=True).load(file)
-        except (ValueError, YAMLError):  # a damaged file, which DVC passes over, too
+            cached = read_settings(file)
+        except UserError:  # a damaged file, which DVC passes over, too
             continue
         if isinstance(cached, dict) and all(cached.get(kind) == false.get(kind) for kind in ("cmd", "params", "deps")):
             file.unlink()
