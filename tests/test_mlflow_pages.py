@@ -27,7 +27,7 @@ def test_the_page_opens_at_the_newest_runs_with_columns_that_these_have(project:
     assert page == page_of_runs(tiny_params.runtime.experiment)
     store = open_store(tiny_params.runtime.experiment)
     assert page.startswith(f"#/experiments/{store.experiment_id}/runs?")
-    view = json.loads(store.experiment.tags[SHARED_VIEW])
+    view = json.loads(store.client.get_experiment(store.experiment_id).tags[SHARED_VIEW])
     assert tuple(view["selectedColumns"]) == COLUMNS
     assert publication.run_id
     data = store.client.get_run(publication.run_id).data

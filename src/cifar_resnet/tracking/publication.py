@@ -22,7 +22,6 @@ from cifar_resnet.tracking import runs
 from cifar_resnet.tracking.provenance import EXPERIMENT, code_tags, machine_tags, reconstruction_tags
 from cifar_resnet.tracking.registry import TEST, VALIDATION, elect_champion, find_model, has_files, register_model
 from cifar_resnet.tracking.results import Results, Values, read_results, test_metrics
-from cifar_resnet.tracking.runs import MODEL, STATE, TRAINING
 from cifar_resnet.tracking.store import Store, open_store, store_errors, warn
 
 VALUES = "mlflow.pipeline.values"  # tag: hash of the metric values that the run has
@@ -107,7 +106,7 @@ class _Publisher:
         actions = []
         inputs = self.project.inputs("train") if "train" in completed else read_lock()["train"].inputs
         training = training_key(inputs)
-        candidates = runs.tagged(self.store, STATE, self.state)
+        candidates = runs.tagged(self.store, runs.STATE, self.state)
         candidates += reversed(runs.unpublished_trainings(self.store, training))  # the newest training first
         shown = (run for run in candidates if runs.has_settings(run, self.project.tracked))
         fitting = next((run for run in shown if self.missing_values(run) is not None), None)
@@ -116,7 +115,7 @@ class _Publisher:
                 self.store.client.delete_run(run.info.run_id)
                 reason = "a duplicate of it" if fitting else "whose settings or values differ from the files"
                 actions.append(f"removed {run.info.run_name}, {reason}")
-        identity = {STATE: self.state, MODEL: self.model_md5, TRAINING: training}
+        identity = {runs.STATE: self.state, runs.MODEL: self.model_md5, runs.TRAINING: training}
         if fitting is None:
             if completed:
                 seen, started_ms = code_tags(self.project) | machine_tags(self.project.params.compute.device), None
@@ -124,7 +123,7 @@ class _Publisher:
                 seen, started_ms = reconstruction_tags()
             fitting = runs.create_run(self.store, self.project.tracked, self.name(), seen | identity, started_ms)
             actions.append(f"created {self.name()}" + ("" if completed else f", reconstructed from {LOCK}"))
-        elif runs.set_tags(self.store, fitting, identity) and STATE not in fitting.data.tags:
+        elif runs.set_tags(self.store, fitting, identity) and runs.STATE not in fitting.data.tags:
             actions.append(f"the run followed live is {self.name(fitting)} now")
         return fitting, actions
 
@@ -189,7 +188,7 @@ class _Publisher:
             client.log_inputs(run_id, [_dataset_input(self.project.params.data.dataset, self.results.data_md5)])
             yield "noted the data set"
         description = self.description()
-        first = runs.tagged(self.store, MODEL, self.model_md5)[0].info
+        first = runs.tagged(self.store, runs.MODEL, self.model_md5)[0].info
         if first.run_id != run_id:
             runs.set_tags(self.store, run, {SAME_WEIGHTS: first.run_id})
             description += f"\n\nThe weights are those of run {first.run_name} ({first.run_id})."

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, LifecycleStage
+from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -35,17 +35,13 @@ class Store:
     """An open MLflow store and the experiment in it that runs go to."""
 
     client: MlflowClient
-    experiment: Experiment
+    experiment_id: str
     folder: Path
 
     @property
     def lock(self) -> AbstractContextManager[None]:
         """One process of this project at a time publishes."""
         return locked(self.folder / "publish.lock", LOCK_SECONDS)
-
-    @property
-    def experiment_id(self) -> str:
-        return str(self.experiment.experiment_id)
 
 
 @contextmanager
@@ -121,7 +117,7 @@ def _set_global_uri(uri: str) -> None:
         os.environ["MLFLOW_TRACKING_URI"] = given
 
 
-def _find_or_create(client: MlflowClient, name: str, artifacts: str | None) -> Experiment:
+def _find_or_create(client: MlflowClient, name: str, artifacts: str | None) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
@@ -137,4 +133,4 @@ def _find_or_create(client: MlflowClient, name: str, artifacts: str | None) -> E
             f"mlflow experiments restore -x {experiment.experiment_id}` brings it back; or set another name in "
             "runtime.experiment"
         )
-    return experiment
+    return str(experiment.experiment_id)
