@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
@@ -89,18 +88,16 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files in a folder and the folders in it, by name; no hidden ones."""
-
-    def stop(error: OSError) -> None:
-        raise error
-
-    suffixes = image_suffixes()
-    found = []
-    for place, folders, files in os.walk(folder, onerror=stop):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        names = (name for name in files if not name.startswith(".") and name.lower().endswith(suffixes))
-        found += [Path(place, name) for name in names]
-    return sorted(found)
+    """The image files in a folder and the folders in it, by name; no hidden ones, and no links to folders."""
+    found, suffixes = [], image_suffixes()
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            found += [] if path.is_symlink() else images_in(path)
+        elif path.name.lower().endswith(suffixes):
+            found.append(path)
+    return found
 
 
 def read_usable(paths: Sequence[Path], numbers: Iterable[int], side_px: int, bar: "tqdm[Never]") -> dict[int, Images]:
