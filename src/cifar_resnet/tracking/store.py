@@ -87,7 +87,10 @@ def open_store(experiment: str) -> Store:
         follow_move()
     elif uri.startswith(DATABASES):
         create_engine(uri).connect().close()  # one that is out of reach MLflow would try for 105 s, in silence
-    _set_global_uri(uri)
+    given = "MLFLOW_TRACKING_URI" in os.environ
+    mlflow.set_tracking_uri(uri)  # for those of MLflow's functions that take no client
+    if not given:  # MLflow sets it as well
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
     client = MlflowClient(uri)
     return Store(client, _find_or_create(client, experiment, artifacts), folder)
 
@@ -106,15 +109,6 @@ def _create_database(path: Path, artifacts: str) -> None:
             new = Path(folder) / path.name
             SqlAlchemyStore(f"{SQLITE}{new}", artifacts).engine.dispose()  # type: ignore[no-untyped-call]
             new.replace(path)
-
-
-def _set_global_uri(uri: str) -> None:
-    """Name the store to those of MLflow's functions that take no client; the environment stays as it is."""
-    given = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(uri)
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
-    if given is not None:
-        os.environ["MLFLOW_TRACKING_URI"] = given
 
 
 def _find_or_create(client: MlflowClient, name: str, artifacts: str | None) -> str:
