@@ -29,7 +29,7 @@ from pipeline.stage import main
 def run(options: Namespace, params: Params) -> None:
     """Print a table, the verdict and what is behind it; a UserError if the runs cannot be compared."""
     words, in_columns = options.runs, as_markdown if options.markdown else as_text
-    if len(words) < 2 or len(set(words)) < len(words):
+    if len(words) < 2 or len(set(words)) < len(words) or "" in words:  # Git takes an empty one for HEAD
         raise UserError(f"{' '.join(words)}: give two or more different runs, such as `HEAD workspace`")
     if groups := {word: runs for word in words if (runs := read_group(word, params))}:
         if single := next((word for word in words if word not in groups), None):

@@ -13,7 +13,7 @@ from typing import Any
 
 from cifar_resnet.compare_sources import read_run
 from cifar_resnet.errors import UserError
-from cifar_resnet.params import read_yaml
+from cifar_resnet.params import parse_params, read_yaml
 from cifar_resnet.project import Project, canonical
 from pipeline.compare import as_text
 from pipeline.seeds import group_name, run_once
@@ -70,7 +70,19 @@ def read_space(project: Project, ranges: Mapping[str, str]) -> dict[str, Any]:
                 space[setting] = FloatDistribution(float(low), float(high), log=is_log)
         except ValueError as error:
             raise UserError(f"{setting}={text}: {error}; allowed: LOW..HIGH, log:LOW..HIGH, or A,B,C") from None
+        for value in (space[setting].low, space[setting].high) if dots else space[setting].choices:
+            require_allowed(project, setting, value)
     return space
+
+
+def require_allowed(project: Project, setting: str, value: Any) -> None:
+    """Refuse a value that no trial could have, by a UserError; those that do not fit others are left to the trials."""
+    section, key = setting.split(".")
+    try:
+        parse_params({**project.settings, section: {**project.settings[section], key: value}}, "a range")
+    except UserError as error:
+        if reasons := [line for line in str(error).splitlines() if f" {setting} is " in line]:
+            raise UserError("\n".join(reasons)) from None
 
 
 if __name__ == "__main__":
@@ -79,5 +91,7 @@ if __name__ == "__main__":
     parser.add_argument("ranges", nargs="+", metavar="SETTING=RANGE")
     parser.add_argument("--name", help="name of the group (default: made from data set, settings, ranges and code)")
     options = parser.parse_args()
+    if options.count < 1:
+        parser.error(f"N is {options.count}; allowed: 1 or more")
     ranges = {setting: text for setting, _, text in (pair.partition("=") for pair in options.ranges)}
     main(lambda project: run_search(project, options.count, ranges, options.name))

@@ -92,6 +92,7 @@ def test_markdown_holds_the_table_and_the_verdict(project: Path, capsys: pytest.
     [
         (["first", "nonsense"], "'nonsense' is not a run"),
         (["first"], "give two or more different runs"),
+        (["first", ""], "give two or more different runs"),
         (["first", "champion"], "is champion yet"),
     ],
 )
@@ -177,6 +178,9 @@ def test_a_search_continues_and_names_the_best_by_validation_accuracy(
         (0, {"train.lr_max": "0.1..0.4"}, "the test set would choose"),
         (100, {"train.rate": "0.1..0.4"}, "train.rate is not a setting that changes results; allowed: data.dataset, "),
         (100, {"train.lr_max": "0.4..0.1"}, "train.lr_max=0.4..0.1: .* allowed: LOW..HIGH, log:LOW..HIGH, or A,B,C"),
+        (100, {"train.lr_max": "0.1..500"}, "train.lr_max is 500.0; allowed: find or a number above 0 to 100"),
+        (100, {"train.epochs": "2.5..inf"}, "train.epochs is 2.5; allowed: a whole number"),
+        (100, {"augment.flip": "true,maybe"}, "augment.flip is 'maybe'; allowed: true or false or alternate"),
         (100, {"train.lr_max": "0.1..x"}, "train.lr_max=0.1..x: .* allowed"),
     ],
 )
