@@ -20,6 +20,7 @@ from cifar_resnet.plots.evaluation import (
 from cifar_resnet.plots.learning_curves import draw_learning_curves, plot_learning_curves
 from cifar_resnet.plots.lr_curve import plot_lr_curve
 from cifar_resnet.plots.style import drawing_of, percent, short
+from cifar_resnet.plots.svg import class_accuracy_charts
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 random = np.random.default_rng(0)
@@ -110,6 +111,13 @@ def test_a_long_name_keeps_its_beginning_and_its_end() -> None:
     for length in (20, 24):
         assert len({short(name, length) for name in names}) == 100
         assert max(len(short(name, length)) for name in names) <= length
+
+
+def test_letters_that_no_font_has_are_drawn_without_a_warning(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    evaluation = Evaluation(("猫", "🦊"), np.array([0, 1]), np.array([[0.4, 0.6], [0.2, 0.8]]))
+    plot_confusion(evaluation, tmp_path / "matrix.png")
+    assert "猫" in class_accuracy_charts(evaluation)[0].svg
+    assert not recwarn.list
 
 
 def test_a_matrix_of_many_classes_shows_those_with_the_most_mistakes() -> None:

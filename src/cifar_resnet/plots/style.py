@@ -1,5 +1,6 @@
 """One look for pages and plots: colour-blind-safe, legible when small, the same bytes every time."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font_names
 
 from cifar_resnet.files import replacing
 
@@ -38,8 +40,10 @@ RIGHT, WRONG, TRAIN, HELD_OUT, RATE, QUIET = (
     PALETTE[name].light for name in ("right", "wrong", "train", "held-out", "rate", "quiet")
 )
 
+MORE_FONTS = ("Noto Sans CJK JP", "Hiragino Sans", "WenQuanYi Zen Hei", "Noto Sans Devanagari", "Noto Sans Thai")
 STYLE: Any = {  # matplotlib types the keys as literals
-    "font.family": "DejaVu Sans",  # ships with matplotlib, so every machine draws the same letters
+    # The first ships with matplotlib, so every machine draws the same letters; the others have those that it lacks.
+    "font.family": ["DejaVu Sans", *(name for name in MORE_FONTS if name in get_font_names())],
     "font.size": 11,
     "axes.titlesize": 12,
     "axes.titlelocation": "left",
@@ -60,7 +64,8 @@ STYLE: Any = {  # matplotlib types the keys as literals
 @contextmanager
 def drawing_of(width: float, height: float, style: Any = STYLE) -> Iterator[Figure]:
     """A figure of that size in inches to draw into."""
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(style), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")  # it draws a box, and tables have the name
         drawing = plt.figure(figsize=(width, height))
         try:
             yield drawing
