@@ -7,9 +7,10 @@ Artifacts are kept beside an SQLite database, in `mlruns/` with another database
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import product
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from cifar_resnet.errors import UserError
 from cifar_resnet.layout import project_root
@@ -28,9 +29,10 @@ def tracking_uri() -> str:
     A UserError if `MLFLOW_TRACKING_URI` is nothing MLflow can use here.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
-    if uri.startswith(("http://", "https://")) or uri.startswith(DATABASES):
-        return uri
-    if uri and not uri.startswith(SQLITE):
+    with suppress(ValueError):  # as for http://[::1 and http://host:port
+        if uri.startswith(DATABASES) or (uri.startswith(("http://", "https://")) and urlsplit(uri).port != 0):
+            return uri
+    if uri == f"{SQLITE}:memory:" or (uri and not uri.startswith(SQLITE)):
         raise UserError(
             f"MLFLOW_TRACKING_URI is {masked(uri)!r}; allowed: http(s)://HOST:PORT, {SQLITE}FILE, "
             "postgresql://…, mysql://…, mssql://…; unset it for the project's own store"
