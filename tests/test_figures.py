@@ -17,6 +17,8 @@ from ruamel.yaml import YAML
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measurements import OURS, PLAIN, TUNED
+from benchmarks.recipe import EPOCHS
+from benchmarks.recipe import RESULTS as LADDER
 from benchmarks.table import as_markdown
 from cifar_resnet.lr_range import RULES
 from cifar_resnet.networks import make_network
@@ -107,15 +109,28 @@ def two_digits(value: float) -> str:
     return f"{value:#.2g}"
 
 
-def short_training(variant: str) -> str:
-    """Validation accuracy by epoch of a variant that `python -m benchmarks.recipe` trained."""
-    rows = [row for row in table(PROJECT / "benchmarks" / "recipe.csv") if row["variant"] == variant]
-    return ", ".join(f"{float(row['validation_accuracy']):.1%}".removesuffix("%") for row in rows)
+def ladder(variant: str) -> list[float]:
+    """Validation accuracies of what `python -m benchmarks.recipe` trained, by seed, in percent."""
+    rows = [row for row in table(LADDER) if row["variant"] == variant]
+    return [100 * float(row["validation_accuracy"]) for row in rows if int(row["epoch"]) == EPOCHS]
 
 
-def short_row(rule: str) -> str:
-    rows = [row for row in table(PROJECT / "benchmarks" / "recipe.csv") if row["variant"] == rule]
-    return f"`{rule}` | {rows[0]['lr_max']} | {short_training(rule)} |"
+def gain(variant: str) -> SeedSample:
+    """Of a variant over the default rule's rate with nothing changed, seed by seed."""
+    return SeedSample.of([value - base for value, base in zip(ladder(variant), ladder("descent_end"), strict=True)])
+
+
+def ladder_row(variant: str) -> str:
+    return f"{trained(variant)} | {gain(variant).mean:+.2f} | {gain(variant).interval:+.2f} |"
+
+
+def trained(variant: str) -> str:
+    return f"{', '.join(f'{value:.1f}' for value in ladder(variant))} | {np.mean(ladder(variant)):.2f}"
+
+
+def rule_row_trained(rule: str) -> str:
+    [rate] = {row["lr_max"] for row in table(LADDER) if row["variant"] == rule}
+    return f"`{rule}` | {rate} | {ladder_row(rule)}"
 
 
 def operations(px: int = 32) -> tuple[int, float]:
@@ -172,34 +187,49 @@ def seeds_row(name: str) -> str:
     )
 
 
+def calibration_error(run: str) -> float:
+    metrics = json.loads((RESULTS / run / "evaluate" / "metrics.json").read_text(encoding="utf-8"))
+    return float(metrics["expected_calibration_error"])
+
+
 def recipe() -> list[str]:
-    ours, amd, fast = "intel-24-epochs", "amd-24-epochs", "intel-7-epochs"
+    ours, xeon, amd, fast = "default-seeds/seed0", "intel-24-epochs", "amd-24-epochs", "intel-7-epochs"
+    of_all = "default-seeds"  # whose records are one file
     _, gigaflop = operations()
     lowest = [float(lrs[losses.argmin()]) for lrs, losses in map(curve, [*HERE, *AMD])]
     six = {rule: spread([suggested(rule, run, trimmed=True) for run in [*HERE, *AMD]]) for rule in RULES}
     start, end = (spread([suggested(rule, run) for run in SEVEN]) for rule in ("descent_start", "descent_end"))
+    found = json.loads((RESULTS / ours / "lr_find" / "lr_find.json").read_text(encoding="utf-8"))
     epochs = {epoch: 100 * row["test_accuracy"] for epoch, row in history(ours).items()}
     fast_rates, amd_rates = (rates(run, 7, 1.5) for run in (fast, "amd-7-epochs"))
     return [
         f"**{accuracy(ours)}** of the 10,000 test images are right, and {accuracy(ours, 'flip_tta_accuracy')} if each",
-        f"took {minutes(ours):.0f} minutes and {minutes(ours, 'cpu_minutes'):.0f} CPU minutes",
+        f"took {minutes(of_all):.0f} minutes and {minutes(of_all, 'cpu_minutes'):.0f} CPU minutes",
         f"| test accuracy, % | {' | '.join(f'{epochs[n]:.2f}' for n in TRAINED)} |",
-        f"Stage `evaluate` uses float32: hence {accuracy(ours).removesuffix(' %')}.",
-        f"commit `{about(amd)['commit']}` gave **{accuracy(amd)}** in {minutes(amd):.0f} minutes",
+        f"`{about(xeon)['commit']}` gave **{accuracy(xeon)}** on the Xeon, in {minutes(xeon):.0f} minutes and "
+        f"{minutes(xeon, 'cpu_minutes'):.0f} CPU minutes",
+        f"`{about(amd)['commit']}` gave **{accuracy(amd)}** on the AMD, in {minutes(amd):.0f} minutes",
+        f"The reference run found {found['lr_min']:.4f} and {found['lr_max']:.2f}.",
+        f"0.2, the expected calibration error of [ten epochs](../results/amd-10-epochs-muon/evaluate/metrics.json) is "
+        f"{calibration_error('amd-10-epochs-muon'):.2f}",
+        f"(../results/{ours}/evaluate/metrics.json) {calibration_error(ours):.2f}.",
+        f"a tenth costs {-gain('minimum/10').mean:.0f} points",
+        f"but save {2 / 3 * (1 - operations(24)[1] / gigaflop):.2f} of the operations",
         rule_row("`descent_start`, for LRMIN", "descent_start"),
         rule_row("**`descent_end`**", "descent_end"),
         *(rule_row(f"`{rule}`", rule) for rule in ("minimum/10", "valley", "slide", "steepest")),
         f"with seed 3, gave {suggested('descent_start', SEVEN[-1]):.4f} and {suggested('descent_end', SEVEN[-1]):.2f}.",
         f"the spread of `descent_start` is {start:.2f} and that of `descent_end` {end:.2f}.",
         f"are {six['valley']:.2f} (`valley`), {six['slide']:.2f} (`slide`) and {six['steepest']:.2f} (`steepest`)",
-        f"a factor of {spread([first_five_percent(run) for run in HERE]):.2f} over the three seeds here and of "
+        f"a factor of {spread([first_five_percent(run) for run in HERE]):.2f} over the three seeds on the Xeon and of "
         f"{spread([first_five_percent(run) for run in AMD]):.2f} on the AMD",
-        *(short_row(rule) for rule in ("minimum/10", "valley", "slide", "steepest")),
-        f"`descent_end` | {suggested('descent_end', ours):.2f} | {short_training('descent_end')} |",
-        f"not explode learns most, and {suggested('descent_end', ours):.2f} is near the 0.4 of Page's",
+        f"| `descent_end` | {suggested('descent_end', xeon):.2f} | {trained('descent_end')} | | |",
+        f"(`descent_end` at {suggested('descent_end', xeon):.2f}, above)",
+        *(rule_row_trained(rule) for rule in ("minimum/10", "valley", "slide", "steepest")),
+        *(f"`{part}` | {ladder_row(part)}" for part in {row["variant"] for row in table(LADDER)} - set(RULES)),
+        f"and {suggested('descent_end', xeon):.2f} is near the 0.4 of Page's",
         f"at {sorted(lowest)[0]:.3f} instead of {sorted(lowest)[1]:.2f} to {max(lowest):.2f}.",
-        f"learns nothing: {short_training('logit_scale 1')} % after its three epochs",
-        f"reached **{accuracy(fast)}** ({accuracy(fast, 'flip_tta_accuracy')} averaged with mirror images) "
+        f"reached **{accuracy(fast)}** on the Xeon ({accuracy(fast, 'flip_tta_accuracy')} averaged with mirror images) "
         f"in {minutes(fast):.0f} minutes and {minutes(fast, 'cpu_minutes'):.0f} CPU minutes",
         f"rates were {fast_rates[0]:.4f} and {fast_rates[1]:.2f}.",
         f"at {amd_rates[1]:.3f}, it reached **{accuracy('amd-7-epochs')}** in {minutes('amd-7-epochs'):.0f} minutes",
@@ -213,7 +243,6 @@ def recipe() -> list[str]:
         f"ten epochs and {petaflop('fast94'):.2f} PFLOP",
         f"**{accuracy('amd-10-epochs-muon')}** (n = 1), in {minutes('amd-10-epochs-muon'):.0f} minutes and "
         f"{minutes('amd-10-epochs-muon', 'cpu_minutes'):.0f} CPU minutes",
-        f"took {minutes('amd-24-epochs'):.0f} minutes there for {accuracy('amd-24-epochs')}",
         f"ended at {accuracy('amd-11-epochs-muon')} on the AMD",
         f"ten without it at {accuracy('amd-10-epochs-muon')}",
         f"gave {accuracy('amd-7-epochs-averaged')} ([records](../results/amd-7-epochs-averaged/about.yaml)) instead of "
@@ -222,7 +251,7 @@ def recipe() -> list[str]:
 
 
 def readme() -> list[str]:
-    ours = "intel-24-epochs"
+    ours, xeon = "default-seeds", "intel-24-epochs"
     parameters, _ = operations()
     speeds = json.loads((PROJECT / "benchmarks" / "results.json").read_text(encoding="utf-8"))["figures"]["contenders"]
 
@@ -236,13 +265,14 @@ def readme() -> list[str]:
     return [
         f"The report of a finished run: {accuracy('amd-10-epochs-muon')} right",
         f"{parameters:,} parameters",
-        f"| `make repro` | **{accuracy(ours)}** {row(ours, 24)}",
+        f"| `make repro` | **{accuracy(f'{ours}/seed0')}** {row(ours, 24)}",
+        f"| {accuracy(xeon)} {row(xeon, 24)}",
         f"| {accuracy('amd-24-epochs')} {row('amd-24-epochs', 24)}",
         f"| {accuracy('amd-10-epochs-muon')} {row('amd-10-epochs-muon', 10)}",
         f"| {seeds('fast90').mean:.2f} %, mean of 3 seeds {row('fast90-seeds', 3)}",
         f"| {accuracy('intel-1-epoch')} {row('intel-1-epoch', 1)}",
         f"| {accuracy('intel-demo')} | 8 | {demo} | {processor('intel-demo')} | `{about('intel-demo')['commit']}`",
-        f"the first reaches {accuracy(ours, 'flip_tta_accuracy')}.",
+        f"the first reaches {accuracy(f'{ours}/seed0', 'flip_tta_accuracy')}.",
         f"a training step takes {speeds[OURS]['step_cpu_ratio'][TUNED]:.2f} times the CPU time of the loop",
         f"an epoch with its evaluation takes {speeds[OURS]['epoch_cpu_ratio'][TUNED]:.2f} times",
         f"in float32, a step takes {speeds[OURS]['step_cpu_ratio'][PLAIN]:.2f} times",
