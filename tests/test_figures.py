@@ -48,9 +48,12 @@ def minutes(run: str, key: str = "minutes") -> float:
     return float(str(about(run)[key]))
 
 
+def metric(run: str, key: str) -> float:
+    return float(json.loads((RESULTS / run / "evaluate" / "metrics.json").read_text(encoding="utf-8"))[key])
+
+
 def accuracy(run: str, key: str = "accuracy") -> str:
-    metrics = json.loads((RESULTS / run / "evaluate" / "metrics.json").read_text(encoding="utf-8"))
-    return f"{metrics[key]:.2%}".replace("%", " %")
+    return f"{metric(run, key):.2%}".replace("%", " %")
 
 
 def history(run: str) -> dict[int, dict[str, float]]:
@@ -168,8 +171,8 @@ def petaflop(name: str) -> float:
 
 def accuracies(name: str) -> list[float]:
     """Those of a recipe's seeds, in percent."""
-    paths = sorted((RESULTS / f"{name}-seeds").glob("seed*/evaluate/metrics.json"))
-    return [100 * float(json.loads(path.read_text(encoding="utf-8"))["accuracy"]) for path in paths]
+    runs = sorted(path.relative_to(RESULTS).as_posix() for path in (RESULTS / f"{name}-seeds").glob("seed*"))
+    return [100 * metric(run, "accuracy") for run in runs]
 
 
 def seeds(name: str) -> SeedSample:
@@ -187,14 +190,9 @@ def seeds_row(name: str) -> str:
     )
 
 
-def calibration_error(run: str) -> float:
-    metrics = json.loads((RESULTS / run / "evaluate" / "metrics.json").read_text(encoding="utf-8"))
-    return float(metrics["expected_calibration_error"])
-
-
 def recipe() -> list[str]:
     ours, xeon, amd, fast = "default-seeds/seed0", "intel-24-epochs", "amd-24-epochs", "intel-7-epochs"
-    of_all = "default-seeds"  # whose records are one file
+    of_all, error = "default-seeds", "expected_calibration_error"
     _, gigaflop = operations()
     lowest = [float(lrs[losses.argmin()]) for lrs, losses in map(curve, [*HERE, *AMD])]
     six = {rule: spread([suggested(rule, run, trimmed=True) for run in [*HERE, *AMD]]) for rule in RULES}
@@ -211,10 +209,10 @@ def recipe() -> list[str]:
         f"`{about(amd)['commit']}` gave **{accuracy(amd)}** on the AMD, in {minutes(amd):.0f} minutes",
         f"The reference run found {found['lr_min']:.4f} and {found['lr_max']:.2f}.",
         f"0.2, the expected calibration error of [ten epochs](../results/amd-10-epochs-muon/evaluate/metrics.json) is "
-        f"{calibration_error('amd-10-epochs-muon'):.2f}",
-        f"(../results/{ours}/evaluate/metrics.json) {calibration_error(ours):.2f}.",
+        f"{metric('amd-10-epochs-muon', error):.2f}",
+        f"(../results/{ours}/evaluate/metrics.json) {metric(ours, error):.2f}.",
         f"a tenth costs {-gain('minimum/10').mean:.0f} points",
-        f"but save {2 / 3 * (1 - operations(24)[1] / gigaflop):.2f} of the operations",
+        f"save {2 / 3 * (1 - operations(24)[1] / gigaflop):.2f} of the operations",
         rule_row("`descent_start`, for LRMIN", "descent_start"),
         rule_row("**`descent_end`**", "descent_end"),
         *(rule_row(f"`{rule}`", rule) for rule in ("minimum/10", "valley", "slide", "steepest")),

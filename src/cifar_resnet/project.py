@@ -97,10 +97,11 @@ def read_project(recipe: Mapping[str, Mapping[str, Any]] | None = None) -> Proje
 
 def parse_stages(text: str, settings: Mapping[str, Any]) -> dict[str, Stage]:
     """The stages that the text of a `dvc.yaml` defines; `settings` fill its `${section.setting}`. Else a UserError."""
+    values = flat(settings)
 
     def paths(entries: Iterable[str | Mapping[str, Any]]) -> tuple[str, ...]:
         texts = (entry if isinstance(entry, str) else next(iter(entry)) for entry in entries)  # some have options
-        return tuple(re.sub(SETTING, lambda match: str(flat(settings).get(match[1])), text) for text in texts)
+        return tuple(re.sub(SETTING, lambda match: str(values.get(match[1])), text) for text in texts)
 
     try:
         return {
@@ -183,7 +184,10 @@ def canonical(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def path_md5(path: Path) -> str:
-    """The MD5 that DVC gives a file or folder: of a folder, of the list of its files' MD5s, but for those ignored."""
+    """The MD5 that DVC gives a file or a folder.
+
+    A folder's is the MD5 of a list, which has the path and the MD5 of each file in it. Ignored files are not listed.
+    """
     if not path.is_dir():
         return file_md5(path)
     where = Path(os.path.relpath(path))  # what is outside of the project is never ignored
