@@ -13,16 +13,17 @@ from support.project import make_digits
 from support.real_repro import all_runs
 from torch import nn
 
-from benchmarks import recipe, time_to_accuracy
+from benchmarks import many_seeds, recipe, screen, time_to_accuracy
 from benchmarks.figures import summarize
 from benchmarks.measurements import CONTENDERS, OURS, PLAIN, STAGES, TUNED, Bench
 from benchmarks.peers.task import Task
 from benchmarks.stopwatch import CommandError, Observation, observe
 from benchmarks.table import as_markdown
-from benchmarks.workspace import Size, find_images
+from benchmarks.workspace import Size, environment, find_images
 from cifar_resnet import layout
 from cifar_resnet.data import save_dataset
-from cifar_resnet.lr_range import FoundRates
+from cifar_resnet.history import EpochMetrics
+from cifar_resnet.lr_range import FoundRates, read_found_rates
 from cifar_resnet.params import load_params
 from pipeline import download
 
@@ -192,12 +193,47 @@ def test_every_variant_of_the_recipe_is_trained_and_becomes_a_run(
     assert f"{found['valley-seed3'].data.metrics['epoch/validation_accuracy']:.4f}" == rows[0]["validation_accuracy"]
 
 
+def test_many_seeds_are_trained_side_by_side_at_the_rates_that_one_sweep_found(workspace: Path) -> None:
+    download.run(load_params(layout.PARAMS).data)
+    many_seeds.main("default", 2, 1, workspace / "found")
+    rows = list(csv.DictReader((workspace / "found" / "history.csv").read_text().splitlines()))
+    assert [(row["seed"], row["epoch"]) for row in rows] == [("0", "1"), ("0", "2"), ("1", "1"), ("1", "2")]
+    assert len({row["train_loss"] for row in rows}) == 4
+    found = read_found_rates(workspace / "found" / "lr_find" / "lr_find.json")
+    assert found.lr_min < float(rows[-1]["lr"]) < found.lr_max
+
+
+def test_the_design_of_the_screen_tells_all_effects_apart_even_if_trainings_are_missing() -> None:
+    planted = {name: number / 100 for number, name in enumerate(screen.FACTORS)}
+    rows = []
+    for levels in screen.design()[:26]:
+        gain = sum(level / 2 * effect for level, effect in zip(levels, planted.values(), strict=True))
+        accuracy = 0.93 + gain / 100
+        rows.append({name: str(level) for name, level in zip(planted, levels, strict=True)}
+                    | {"validation_accuracy": str(accuracy)})  # fmt: skip
+    found = screen.effects(rows)
+    assert {name: effect for name, (effect, _) in found.items()} == pytest.approx(planted, abs=1e-6)
+
+
 def test_pages_recipe_is_timed_after_every_epoch(workspace: Path) -> None:
     digits = make_digits(seed=0)
     few = replace(digits, train_images=digits.train_images[:600], train_labels=digits.train_labels[:600])
     save_dataset(few, workspace / "few")
-    time_to_accuracy.main(workspace / "few", 4, 2, workspace / "record" / "history.csv")
-    rows = list(csv.DictReader((workspace / "record" / "history.csv").read_text().splitlines()))
+    command = time_to_accuracy.page(workspace / "few", 4, 2)
+    time_to_accuracy.main(command, environment(workspace / "store"), len(few.test_labels), workspace / "time.csv")
+    rows = list(csv.DictReader((workspace / "time.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert all(0 <= float(row["test_accuracy"]) <= 1 for row in rows)
     assert 0 < float(rows[0]["cpu_minutes"]) <= float(rows[1]["cpu_minutes"])
+
+
+def test_a_training_of_this_project_is_timed_by_the_lines_that_it_prints(tmp_path: Path) -> None:
+    metrics = EpochMetrics(1, 0.1, 0.5, 0.8, 0.4, 0.9, "test")
+    program = (
+        "from types import SimpleNamespace as S; from cifar_resnet.console import TrainingConsole; "
+        "from cifar_resnet.history import EpochMetrics; "
+        f"TrainingConsole(S(), 50).after_epoch({metrics!r})"
+    )
+    time_to_accuracy.main([sys.executable, "-c", program], environment(tmp_path), 50, tmp_path / "time.csv")
+    (row,) = csv.DictReader((tmp_path / "time.csv").read_text().splitlines())
+    assert (row["epoch"], row["test_accuracy"]) == ("1", "0.9")
