@@ -7,6 +7,7 @@
 import csv
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from ruamel.yaml import YAML
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import screen
 from benchmarks.measurements import OURS, PLAIN, TUNED
 from benchmarks.recipe import EPOCHS
 from benchmarks.recipe import RESULTS as LADDER
@@ -136,6 +138,7 @@ def rule_row_trained(rule: str) -> str:
     return f"`{rule}` | {rate} | {ladder_row(rule)}"
 
 
+@cache
 def operations(px: int = 32) -> tuple[int, float]:
     """Parameters of the network, and GFLOP of a training step for an image: three times a forward pass."""
     model = load_params(PROJECT / "params.yaml").model
@@ -145,6 +148,7 @@ def operations(px: int = 32) -> tuple[int, float]:
     return sum(p.numel() for p in net.parameters()), 3 * counter.get_total_flops() / 1e9
 
 
+@cache
 def muon_step() -> float:
     """GFLOP of Muon's part of a step, which does not depend on the images."""
     net = make_network(load_params(PROJECT / "params.yaml").model, 10, (0.5,) * 3, (0.2,) * 3)
@@ -156,11 +160,12 @@ def muon_step() -> float:
     return float(counter.get_total_flops()) / 1e9
 
 
-def petaflop(name: str) -> float:
-    """What a recipe computes: sweep, training, and Muon."""
+def petaflop(name: str, **changed: int) -> float:
+    """What a recipe, its section `train` changed, computes: sweep, training, and Muon."""
     settings = read_settings(PROJECT / "params.yaml")
     for section, changes in read_recipe(name).items():
         settings[section].update(changes)
+    settings["train"].update(changed)
     train, small = settings["train"], round(settings["train"]["early_scale"] * 32)
     of_image = {px: operations(px)[1] / 1e6 for px in (32, small)}
     sweep = settings["lr_find"]["steps"]
@@ -179,6 +184,29 @@ def seeds(name: str) -> SeedSample:
     return SeedSample.of(accuracies(name))
 
 
+def many_seeds(run: str) -> list[float]:
+    """Test accuracies after the last epoch of what `python -m benchmarks.many_seeds` trained, by seed, in percent."""
+    rows = table(RESULTS / run / "history.csv")
+    last = max(int(row["epoch"]) for row in rows)
+    return [100 * float(row["test_accuracy"]) for row in rows if int(row["epoch"]) == last]
+
+
+def many_seeds_row(name: str, epochs: int) -> str:
+    run = f"h200-{name}-seeds"
+    figures = f"{np.mean(many_seeds(run)):.2f} %, mean of {len(many_seeds(run))} seeds | {epochs}"
+    code = f"`{about(run)['commit']}`, [files](results/{run})"
+    return f"| {figures} | {minutes(run):.0f} min for all | | NVIDIA H200 | {code}"
+
+
+def in_words(sample: SeedSample) -> str:
+    return f"standard deviation {sample.standard_deviation:.2f}, 95 % interval {sample.interval:.2f}"
+
+
+def screen_row(factor: str) -> str:
+    effect, interval = screen.effects(table(screen.RESULTS))[factor]
+    return f"| {effect:+.2f} | {interval:+.2f} |"
+
+
 def seeds_row(name: str) -> str:
     """A recipe, by the records of its seeds."""
     sample = seeds(name)
@@ -190,7 +218,16 @@ def seeds_row(name: str) -> str:
     )
 
 
+SCREENED = {  # the cells of each factor's row: the recipe's level, the other
+    "padding": "4 | 2", "weight_decay": "0.0005 | 0.002", "peak_epoch": "2 | 3", "lr_max": "0.22, found | 0.15",
+    "momentum": "0.6 | 0.8", "ema_decay": "0 | 0.99", "cutout": "0 | 8", "epochs": "12, 6 | 13, 8",
+    "lr_min": "0.008, found | 0.001", "label_smoothing": "0.2 | 0.1",
+}  # fmt: skip
+
+
 def recipe() -> list[str]:
+    h200, fast94 = (SeedSample.of(many_seeds(f"h200-{name}-seeds")) for name in ("default", "fast94"))
+    each = [f"{accuracy:.2f}" for accuracy in many_seeds("h200-default-seeds")]
     ours, xeon, amd, fast = "default-seeds/seed0", "intel-24-epochs", "amd-24-epochs", "intel-7-epochs"
     of_all, error = "default-seeds", "expected_calibration_error"
     _, gigaflop = operations()
@@ -238,8 +275,15 @@ def recipe() -> list[str]:
         f"It adds {muon_step():.0f} GFLOP to the {512 * gigaflop:,.0f} of a step",
         f"at 24 px the network computes {operations(24)[1] / gigaflop:.2f} times as much",
         seeds_row("fast90"),
-        f"ten epochs and {petaflop('fast94'):.2f} PFLOP",
-        f"**{accuracy('amd-10-epochs-muon')}** (n = 1), in {minutes('amd-10-epochs-muon'):.0f} minutes and "
+        f"took {minutes('h200-default-seeds'):.0f} minutes and gave a mean of **{h200.mean:.2f} %**, {in_words(h200)}",
+        f"{', '.join(each[:-1])} and {each[-1]}.",
+        f"twelve epochs and {petaflop('fast94'):.2f} PFLOP",
+        f"a mean of **{fast94.mean:.2f} %**, {in_words(fast94)}",
+        f"four of them on smaller images, and {petaflop('fast94', epochs=10, early_epochs=4):.2f} PFLOP",
+        f"in {len(table(screen.RESULTS))} trainings",
+        *(f"` | {cells} {screen_row(factor)}" for factor, cells in SCREENED.items()),
+        f"{94 - fast94.mean:.2f} points are missing to 94 %",
+        f"**{accuracy('amd-10-epochs-muon')}** in {minutes('amd-10-epochs-muon'):.0f} minutes and "
         f"{minutes('amd-10-epochs-muon', 'cpu_minutes'):.0f} CPU minutes",
         f"ended at {accuracy('amd-11-epochs-muon')} on the AMD",
         f"ten without it at {accuracy('amd-10-epochs-muon')}",
@@ -264,6 +308,7 @@ def readme() -> list[str]:
         f"The report of a finished run: {accuracy('amd-10-epochs-muon')} right",
         f"{parameters:,} parameters",
         f"| `make repro` | **{accuracy(f'{ours}/seed0')}** {row(ours, 24)}",
+        *(many_seeds_row(name, epochs) for name, epochs in (("default", 24), ("fast94", 12))),
         f"| {accuracy(xeon)} {row(xeon, 24)}",
         f"| {accuracy('amd-24-epochs')} {row('amd-24-epochs', 24)}",
         f"| {accuracy('amd-10-epochs-muon')} {row('amd-10-epochs-muon', 10)}",
