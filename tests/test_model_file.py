@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,12 +94,42 @@ def test_a_file_of_another_kind_is_refused_by_name(path: Path, content: Any) -> 
         {"network": None},
         {"classes": ["one too few", "here"]},
         {"weights": {}},
-        {"mean": [0.5]},
+        {"weights": {name: value * torch.nan for name, value in network().state_dict().items()}},
     ],
 )
 def test_a_model_that_contradicts_itself_is_refused(path: Path, changes: dict[str, Any]) -> None:
     torch.save(torch.load(path, weights_only=True) | changes, path)
-    assert "does not hold what a model needs" in refusal(path)
+    assert re.search("does not hold what a model needs|holds weights that do not fit its network", refusal(path))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("image_px", 1_000_000),
+        ("image_px", 1),
+        ("image_px", "32"),
+        ("classes", [0, 1, 2]),
+        ("classes", ["red \x1b[31m", "b", "c"]),
+        ("classes", "abc"),
+        ("dataset", None),
+        ("mean", [0.5]),
+        ("mean", [0.5, 0.5, float("nan")]),
+        ("std", [0.0, 0.2, 0.2]),
+        ("std", [float("nan"), 0.2, 0.2]),
+    ],
+)
+def test_a_fact_that_no_training_writes_is_refused_with_its_value(path: Path, key: str, value: Any) -> None:
+    torch.save(torch.load(path, weights_only=True) | {key: value}, path)
+    line = refusal(path)
+    assert f"does not hold what a model needs ({key}" in line
+    assert line.isprintable()
+
+
+def test_a_fact_that_is_missing_is_named(path: Path) -> None:
+    content = torch.load(path, weights_only=True)
+    del content["image_px"]
+    torch.save(content, path)
+    assert "(image_px" in refusal(path)
 
 
 class Malicious:

@@ -22,7 +22,7 @@ from cifar_resnet.errors import UserError
 from cifar_resnet.files import write_bytes
 from cifar_resnet.networks import make_network
 from cifar_resnet.networks.base import Network
-from cifar_resnet.params import ModelParams, parse_model
+from cifar_resnet.params import IN_SHORT, ModelParams, parse_model_facts
 
 FORMAT = "cifar-resnet model 1"
 
@@ -57,20 +57,23 @@ def save_model(path: Path, net: Network, settings: ModelParams, dataset: Dataset
 
 def load_model(path: Path) -> TrainedModel:
     """Read what `save_model` wrote, without unpickling code; a UserError if it is missing or no such model."""
-    problem = "is damaged or no model"
+    problem = "is damaged or no model, or holds code, which is never run"
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         found = content.get("format", "unnamed") if isinstance(content, dict) else type(content).__name__
-        problem = f"is of another kind, and only {FORMAT!r} can be used here"
+        problem = f"is of another kind ({IN_SHORT.repr(found)}), and only {FORMAT!r} can be used here"
         if found != FORMAT:
             raise ValueError(found)
         problem = "does not hold what a model needs"
-        settings, classes = parse_model(content["network"]), tuple(content["classes"])
-        net = make_network(settings, len(classes), content["mean"], content["std"])
+        facts = parse_model_facts(content)
+        problem = "holds weights that do not fit its network"
+        net = make_network(facts.network, len(facts.classes), facts.mean, facts.std)
         net.load_state_dict(content["weights"])
-        return TrainedModel(net.eval(), settings, content["dataset"], classes, content["image_px"])
+        if not all(value.isfinite().all() for value in net.state_dict().values()):
+            raise ValueError("some are infinite or no numbers")
+        return TrainedModel(net.eval(), facts.network, facts.dataset, tuple(facts.classes), facts.image_px)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: train it with `dvc repro train`, or fetch it with `dvc pull`") from None
     except Exception as error:  # a damaged file may hold anything, and torch.load raise anything
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"{path} {problem} ({reason}): run `dvc repro train`, or fetch it with `dvc pull`") from None
+        reason = f" ({' '.join(str(error).split())[:160]})" if problem.startswith(("does", "holds")) else ""
+        raise UserError(f"{path} {problem}{reason}: run `dvc repro train`, or fetch it with `dvc pull`") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 from reprlib import Repr
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -18,7 +18,7 @@ Found = Literal["find"]
 Auto = Literal["auto"]
 LearningRate = Annotated[float, Field(gt=0, le=100)]
 
-MIN_PX = 8  # smaller images would vanish in the networks, which halve them three times
+MIN_PX, MAX_PX = 8, 512  # smaller images would vanish in the networks, which halve them three times
 
 IN_SHORT = Repr()  # what a mistake may hold: many pages
 IN_SHORT.maxstring, IN_SHORT.maxlevel = 100, 2
@@ -32,7 +32,7 @@ class DataParams(Section):
     dataset: Literal["cifar10", "cifar100", "fashion_mnist", "svhn", "digits", "folder"] = Field(
         description="Data set: a file in datasets/."
     )
-    image_px: int = Field(ge=MIN_PX, le=512, description="Side in pixels of the square images; others are scaled.")
+    image_px: int = Field(ge=MIN_PX, le=MAX_PX, description="Side in pixels of the square images; others are scaled.")
     validation_images: int = Field(ge=0, description="Images held out of the training set; 0 uses none.")
     split_seed: int = Field(ge=0, lt=2**32, description="Seed of the hold-out, and of a test split made here.")
     test_share: float = Field(gt=0, le=0.5, description="Share of the images that becomes the test set of digits, or "
@@ -220,9 +220,28 @@ def parse_params(content: Any, name: str) -> Params:
         raise UserError("\n".join(f"{name}: {line}" for line in sorted(lines))) from None
 
 
-def parse_model(content: Any) -> ModelParams:
-    """The settings of a network, as `model` in params.yaml or a model file has them; else a ValidationError."""
-    return TypeAdapter(Annotated[ModelParams, Field(discriminator="network")]).validate_python(content)
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class ModelFacts(Section):
+    """What the file of a trained model says of its network, its classes and their images."""
+
+    network: ModelParams = Field(discriminator="network")
+    dataset: str
+    classes: list[Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]] = Field(min_length=2)
+    image_px: int = Field(ge=MIN_PX, le=MAX_PX)
+    mean: list[Share] = Field(min_length=3, max_length=3)
+    std: list[Annotated[Share, Field(gt=0)]] = Field(min_length=3, max_length=3)
+
+
+def parse_model_facts(content: Mapping[str, Any]) -> ModelFacts:
+    """Check them, whatever else `content` holds; a ValueError has the first broken rule."""
+    try:
+        return ModelFacts.model_validate({name: content[name] for name in ModelFacts.model_fields if name in content})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{key} is {IN_SHORT.repr(first['input'])}: {first['msg']}") from None
 
 
 def _describe(detail: dict[str, Any]) -> str:
