@@ -94,6 +94,8 @@ def test_markdown_holds_the_table_and_the_verdict(project: Path, capsys: pytest.
         (["first"], "give two or more different runs"),
         (["first", ""], "give two or more different runs"),
         (["first", "champion"], "is champion yet"),
+        (["first", "HEAD:params.yaml"], "HEAD:params.yaml is a file or folder in Git, not a commit"),
+        (["first", "HEAD^{tree}"], "is a file or folder in Git, not a commit"),
     ],
 )
 def test_what_cannot_be_compared_is_named(

@@ -5,6 +5,7 @@ import signal
 import socket
 import sqlite3
 import time
+from contextlib import closing
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -142,6 +143,14 @@ def test_a_database_that_cannot_be_opened_fails_at_once(project: Path) -> None:
     with pytest.raises(sqlite3.OperationalError, match="unable to open"):
         open_store("broken")
     assert time.monotonic() - started < 5  # MLflow would try again for 100 s
+
+
+def test_a_database_of_another_program_is_named_as_such(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(sqlite3.connect("other.db")) as database:
+        database.execute("CREATE TABLE notes (text)")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    with pytest.raises(UserError, match="it is no MLflow store: set MLFLOW_TRACKING_URI"), store_errors():
+        open_store("some")
 
 
 def test_a_deleted_experiment_is_named_with_the_way_to_bring_it_back(project: Path) -> None:

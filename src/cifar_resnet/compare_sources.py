@@ -130,6 +130,8 @@ def _from_dvc(word: str, folder: Path) -> dict[str, Any] | None:
     from dvc.scm import RevError
 
     here = word == WORKSPACE
+    if git("rev-parse", "--verify", word) and not git("rev-parse", "--verify", f"{word}^{{commit}}"):
+        raise UserError(f"{word} is a file or folder in Git, not a commit: give a commit, a branch or an experiment")
     try:
         files = DVCFileSystem(rev=None if here else word)
         stages = parse_lock(files.read_text(LOCK.as_posix()))

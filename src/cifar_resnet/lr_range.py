@@ -102,7 +102,7 @@ def find_rates(sweep: LRSweep, rule: str) -> FoundRates:
     if losses.argmin() == 0 or fall < 0.01 * losses.min():
         raise UserError(
             f"the loss did not fall between the learning rates {lrs[0]:.3g} and {lrs[-1]:.3g}: widen the range from "
-            "lr_find.start_lr to lr_find.end_lr"
+            "lr_find.start_lr to lr_find.end_lr, or raise lr_find.steps"
         )
     suggestions = {name: suggest(lrs, losses) for name, suggest in RULES.items()}
     lr_min, lr_max = suggestions["descent_start"], suggestions[rule]

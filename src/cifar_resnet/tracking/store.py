@@ -51,7 +51,8 @@ def store_errors() -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, OSError, sqlite3.Error, ImportError) as error:
         # ImportError: a database's driver is not installed.
-        raise UserError(f"the MLflow store {masked(tracking_uri())} failed: {reason(error)}") from error
+        foreign = "; it is no MLflow store: set MLFLOW_TRACKING_URI to another" if "no such table" in str(error) else ""
+        raise UserError(f"the MLflow store {masked(tracking_uri())} failed: {reason(error)}{foreign}") from error
 
 
 def reason(error: Exception) -> str:
