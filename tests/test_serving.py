@@ -16,11 +16,13 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
 import torch
+from mlflow.exceptions import MlflowException
 from PIL import Image
 from support.finished_pipeline import ALL
 from test_tracking_server import free_port, wait_for
@@ -154,6 +156,21 @@ def test_a_request_has_a_limit(server: SimpleNamespace) -> None:
         ask(server, {"inputs": 1001 * [PICTURE]})
     assert refused.value.code == 413
     assert json.load(refused.value)["message"] == "1001 images in one request; send at most 1000 at once"
+
+
+def test_no_image_is_decoded_after_the_server_has_given_up(
+    server: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1,000 files of 10 kB with 88 million pixels each kept a thread busy for an hour after the answer."""
+    monkeypatch.chdir(server.folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlruns/mlflow.db")
+    monkeypatch.setenv("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT", "0")
+    name = load_params(server.folder / layout.PARAMS).runtime.registered_model
+    model = mlflow.pyfunc.load_model(f"models:/{name}@champion").unwrap_python_model()
+    with pytest.raises(MlflowException, match="no time was left for image 1: send fewer or smaller images"):
+        model.predict(None, [PICTURE])
+    monkeypatch.delenv("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT")
+    assert len(model.predict(None, [PICTURE])) == 1
 
 
 def test_one_large_photo_among_many_does_not_multiply_the_memory(server: SimpleNamespace) -> None:

@@ -8,6 +8,8 @@ as much memory as the longest.
 import base64
 import io
 import json
+import os
+import time
 from importlib.machinery import SourceFileLoader
 from types import ModuleType
 from typing import Any
@@ -21,7 +23,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 BATCH_SIZE = 256  # images that the network sees at once; all of a request took 2.7 GB
-MOST_IMAGES = 1000  # in a request: what it takes in memory and time stays bounded
+MOST_IMAGES = 1000  # in a request: what it takes in memory stays bounded
 
 
 class ServedModel(PythonModel):
@@ -47,7 +49,9 @@ class ServedModel(PythonModel):
         if isinstance(model_input, list | np.ndarray) and len(model_input) > MOST_IMAGES:
             raise Refusal(f"{len(model_input)} images in one request; send at most {MOST_IMAGES} at once", status=413)
         if isinstance(model_input, list) and any(isinstance(item, str) for item in model_input):
-            images = np.stack([self._decode(item, place) for place, item in enumerate(model_input, 1)])
+            # A server answers 504 after these seconds, but would go on, for hours with small files of large images.
+            ends = time.monotonic() + float(os.environ.get("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT", "inf"))
+            images = np.stack([self._decode(item, place, ends) for place, item in enumerate(model_input, 1)])
             return [self._ranked(row) for row in self._probabilities(images)]
         return self._probabilities(self._as_uint8(model_input))
 
@@ -59,8 +63,10 @@ class ServedModel(PythonModel):
         best_first = np.argsort(-probabilities, kind="stable")
         return [{"class": self.classes[n], "probability": round(float(probabilities[n]), 9)} for n in best_first]
 
-    def _decode(self, item: object, place: int) -> np.ndarray:
-        """The image in a file that came as base64, with or without the head of a data URL."""
+    def _decode(self, item: object, place: int, ends: float) -> np.ndarray:
+        """The image in a file that came as base64, with or without the head of a data URL; a Refusal after `ends`."""
+        if time.monotonic() > ends:
+            raise Refusal(f"no time was left for image {place}: send fewer or smaller images", status=413)
         if not isinstance(item, str):
             raise Refusal(
                 f"input {place} is a {type(item).__name__} among texts: send image files as base64, or numbers"
