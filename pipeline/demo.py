@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ def prepare_project(folder: Path, recipe: Path) -> None:
     if not (folder / ".dvc" / "config").exists():
         subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--force", "--quiet"], cwd=folder, check=True)
     for code in ("pipeline", "src"):
-        shutil.rmtree(folder / code, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder / code)
         shutil.copytree(code, folder / code, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("dvc.yaml", ".dvcignore"):
         shutil.copy(file, folder)

@@ -237,6 +237,23 @@ def test_a_file_system_without_locks_is_named_and_the_advice_lets_dvc_work(works
     assert "warning: no file can be locked in" in done.stderr
 
 
+def test_a_read_only_folder_and_store_are_named(workspace: Path) -> None:
+    shutil.copytree(".dvc", "build/demo/.dvc")
+    shutil.copytree("pipeline", "build/demo/pipeline")  # of an earlier demo
+    script = 'mount --bind . . && mount -o remount,bind,ro . && cd "$PWD" && exec "$0" -m "$1"'
+    done, demo = (
+        subprocess.run(["unshare", "--map-root-user", "--mount", "sh", "-c", script, sys.executable, module],
+                       capture_output=True, text=True)
+        for module in ("pipeline.doctor", "pipeline.demo")
+    )  # fmt: skip
+    if done.stderr.startswith(("unshare: ", "mount: ")):
+        pytest.skip("this user may make no namespaces")
+    assert f"error:   no file can be made in {workspace} (Read-only file system)" in done.stdout
+    assert "does not answer (attempt to write a readonly database): stages continue without it" in done.stdout
+    assert demo.stderr.startswith("error: ")
+    assert demo.stderr.endswith(": Read-only file system; make room, or correct the permissions\n")
+
+
 def test_pictures_that_dvc_would_refuse_or_lack_are_named_with_the_remedy(workspace: Path) -> None:
     def found(folder: str) -> str:
         change(data={"dataset": "folder", "folder": folder})

@@ -166,16 +166,19 @@ def pictures(project: Project) -> Finding:
 
 def file_locks() -> Finding:
     """The locks of DVC, filelock and SQLite, which some network file systems lack."""
-    with tempfile.TemporaryFile(dir=CHECKPOINTS if CHECKPOINTS.exists() else Path.cwd()) as file:
-        try:
+    folder = (CHECKPOINTS if CHECKPOINTS.exists() else Path.cwd()).resolve()
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
             for lock in (fcntl.flock, fcntl.lockf):
                 lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as missing:
-            return warning(
-                f"files cannot be locked here ({missing.strerror}; NFS?): `rm -f .dvc/tmp/*lock && dvc config --local "
-                "core.hardlink_lock true`, MLflow's store on a local disk (`export MLFLOW_TRACKING_URI=sqlite:////"
-                "FOLDER/mlflow.db`), and one command at a time"
-            )
+    except OSError as failed:
+        if failed.filename:  # of the file itself, which the locks do not know
+            return error(f"no file can be made in {folder} ({failed.strerror}): make room, or correct the permissions")
+        return warning(
+            f"files cannot be locked here ({failed.strerror}; NFS?): `rm -f .dvc/tmp/*lock && dvc config --local "
+            "core.hardlink_lock true`, MLflow's store on a local disk (`export MLFLOW_TRACKING_URI=sqlite:////"
+            "FOLDER/mlflow.db`), and one command at a time"
+        )
     return ok("files can be locked")
 
 
@@ -207,6 +210,7 @@ def store() -> Finding:
         if uri.startswith(SQLITE) and (path := Path(uri.removeprefix(SQLITE))).exists():
             with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0.5)) as database:
                 database.execute("BEGIN IMMEDIATE")
+                database.execute("CREATE TABLE written (never)")  # undone: a read-only file lets a transaction begin
         elif (address := urlsplit(uri)).hostname:
             port = address.port or PORTS[address.scheme.partition("+")[0]]
             socket.create_connection((address.hostname, port), timeout=1).close()
