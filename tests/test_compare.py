@@ -19,7 +19,7 @@ from support.real_repro import all_runs, dvc, wait_for
 from test_folder import picture, pictures
 
 from cifar_resnet import layout
-from cifar_resnet.compare_sources import describe_code
+from cifar_resnet.compare_sources import describe_code, read_run
 from cifar_resnet.errors import UserError
 from cifar_resnet.evaluation import Evaluation
 from cifar_resnet.git import dvc_experiments
@@ -192,3 +192,9 @@ def test_a_search_that_cannot_be_is_refused(
     overlay(layout.PARAMS, {"data": {"validation_images": validation_images}}, layout.PARAMS)
     with pytest.raises(UserError, match=message):
         search.run_search(read_project(), 1, ranges, None)
+
+
+def test_a_commit_in_a_folder_without_git_is_no_run(workspace: Path) -> None:
+    shutil.rmtree(".git")
+    with pytest.raises(UserError, match="'HEAD' is not a run in MLflow experiment"):
+        read_run("HEAD", load_params(Path("params.yaml")))

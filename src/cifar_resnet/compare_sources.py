@@ -127,7 +127,7 @@ def _from_dvc(word: str, folder: Path) -> dict[str, Any] | None:
     """What the workspace or a commit records of a run, whose files go to `folder`; None if `word` means none."""
     from dvc.api import DVCFileSystem  # 1 s
     from dvc.exceptions import NotDvcRepoError
-    from dvc.scm import RevError
+    from dvc.scm import SCMError
 
     here = word == WORKSPACE
     if git("rev-parse", "--verify", word) and not git("rev-parse", "--verify", f"{word}^{{commit}}"):
@@ -135,7 +135,7 @@ def _from_dvc(word: str, folder: Path) -> dict[str, Any] | None:
     try:
         files = DVCFileSystem(rev=None if here else word)
         stages = parse_lock(files.read_text(LOCK.as_posix()))
-    except RevError:
+    except SCMError:  # no such commit, or no Git
         return None
     except (FileNotFoundError, NotDvcRepoError):
         raise UserError(f"{word} has no {LOCK}: run `dvc repro`, and commit {LOCK}") from None
