@@ -3,6 +3,7 @@
 Without an argument: a table of all runs.
 """
 
+import sys
 from argparse import ArgumentParser
 
 from cifar_resnet import layout
@@ -17,6 +18,8 @@ def print_table() -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(map(str.ljust, row, widths)).rstrip())
+    if len(rows) == 1:
+        print("no runs yet: `make demo` makes one in minutes, `dvc repro` trains as params.yaml says", file=sys.stderr)
     if any(row[3].endswith("*") for row in rows):
         print("* with uncommitted code")
 

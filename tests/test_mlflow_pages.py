@@ -14,6 +14,7 @@ from support.finished_pipeline import ALL, epochs, follow
 from cifar_resnet.params import Params
 from cifar_resnet.project import read_project
 from cifar_resnet.tracking import live
+from cifar_resnet.tracking.lookup import rows_of_runs
 from cifar_resnet.tracking.publication import publish
 from cifar_resnet.tracking.run_table import COLUMNS, SHARED_VIEW, page_of_runs
 from cifar_resnet.tracking.store import open_store
@@ -21,10 +22,17 @@ from cifar_resnet.tracking.store import open_store
 LOAD = "system/cpu_utilization_percentage"
 
 
-def test_the_page_opens_at_the_newest_runs_with_columns_that_these_have(project: Path, tiny_params: Params) -> None:
+def test_the_page_opens_at_the_newest_runs_with_columns_that_these_have(
+    project: Path, tiny_params: Params, capfd: pytest.CaptureFixture[str]
+) -> None:
     publication = publish(read_project(), ALL)
+    capfd.readouterr()
     page = page_of_runs("without-runs")
+    assert capfd.readouterr().err == (
+        f"MLflow experiment without-runs has no runs; these are of {tiny_params.runtime.experiment}\n"
+    )
     assert page == page_of_runs(tiny_params.runtime.experiment)
+    assert not capfd.readouterr().err
     store = open_store(tiny_params.runtime.experiment)
     assert page.startswith(f"#/experiments/{store.experiment_id}/runs?")
     view = json.loads(store.client.get_experiment(store.experiment_id).tags[SHARED_VIEW])
@@ -34,6 +42,14 @@ def test_the_page_opens_at_the_newest_runs_with_columns_that_these_have(project:
     for column in COLUMNS:
         ((kind, name),) = re.findall(r"^(metrics|params)\.`(.+)`$", column)
         assert name in getattr(data, kind)
+
+
+def test_the_table_of_runs_has_those_of_the_demo_where_the_project_has_none(project: Path, tiny_params: Params) -> None:
+    publish(read_project(), ALL)
+    rows = rows_of_runs(tiny_params)
+    runtime = tiny_params.runtime.model_copy(update={"experiment": "without-runs"})
+    assert len(rows) == 2
+    assert rows_of_runs(tiny_params.model_copy(update={"runtime": runtime})) == rows
 
 
 def test_a_training_has_the_machines_load_which_neither_splits_nor_changes_its_run(

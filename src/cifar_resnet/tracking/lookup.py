@@ -27,9 +27,10 @@ from cifar_resnet.tracking.store import open_store, store_errors
 def rows_of_runs(params: Params) -> list[tuple[str, ...]]:
     """A header, and a row for every run of the MLflow experiment in the settings: newest first, same weights together.
 
+    If that has none, the runs of the experiment with the newest run, such as the demo's, and a line that says so.
     A UserError if the store fails.
     """
-    store = open_store(params.runtime.experiment)
+    store = open_store(params.runtime.experiment).with_runs()
     close_dead_runs(store)
     groups: dict[str, list[Run]] = {}
     for run in reversed(find(store)):
@@ -46,7 +47,7 @@ def find_runs(params: Params, word: str) -> list[Run]:
 
     A UserError if it means none, or the store fails.
     """
-    store = open_store(params.runtime.experiment)
+    store = open_store(params.runtime.experiment).with_runs()
     carry_over(store)
     known = find(store)
     runs = [run for run in known if word in (run.info.run_id, run.info.run_name, run.data.tags.get(EXPERIMENT))]

@@ -25,11 +25,8 @@ def page_of_runs(experiment: str) -> str:
 
     A UserError if the store fails.
     """
-    store = open_store(experiment)
+    store = open_store(experiment).with_runs()
     client, shown = store.client, store.experiment_id
-    if not client.search_runs([shown], max_results=1):
-        others = [str(other.experiment_id) for other in client.search_experiments()]
-        shown = next((run.info.experiment_id for run in client.search_runs(others, max_results=1)), shown)
     view = {"selectedColumns": COLUMNS, "orderByKey": ACCURACY, "orderByAsc": False}
     client.set_experiment_tag(shown, SHARED_VIEW, json.dumps(view))
     # From its own start page MLflow leads to an empty view for traces of language models.

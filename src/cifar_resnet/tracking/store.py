@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlflow
@@ -42,6 +42,17 @@ class Store:
     def lock(self) -> AbstractContextManager[None]:
         """One process of this project at a time publishes."""
         return locked(self.folder / "publish.lock", LOCK_SECONDS)
+
+    def with_runs(self) -> "Store":
+        """This store; if its experiment has no runs, at the experiment with the newest run of all, which is said."""
+        if self.client.search_runs([self.experiment_id], max_results=1):
+            return self
+        others = [str(other.experiment_id) for other in self.client.search_experiments()]
+        for newest in self.client.search_runs(others, max_results=1):
+            own, other = (self.client.get_experiment(e).name for e in (self.experiment_id, newest.info.experiment_id))
+            print(f"MLflow experiment {own} has no runs; these are of {other}", file=sys.stderr)
+            return replace(self, experiment_id=newest.info.experiment_id)
+        return self
 
 
 @contextmanager
