@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import screen
 from benchmarks.measurements import OURS, PLAIN, TUNED
-from benchmarks.recipe import EPOCHS
+from benchmarks.recipe import EPOCHS, WIDTH
 from benchmarks.recipe import RESULTS as LADDER
 from benchmarks.table import as_markdown
 from cifar_resnet.lr_range import RULES
@@ -139,9 +139,9 @@ def rule_row_trained(rule: str) -> str:
 
 
 @cache
-def operations(px: int = 32) -> tuple[int, float]:
+def operations(px: int = 32, width: int = 64) -> tuple[int, float]:
     """Parameters of the network, and GFLOP of a training step for an image: three times a forward pass."""
-    model = load_params(PROJECT / "params.yaml").model
+    model = load_params(PROJECT / "params.yaml").model.model_copy(update={"width": width})
     net = make_network(model, 10, (0.5,) * 3, (0.2,) * 3)
     with FlopCounterMode(display=False) as counter:
         net(torch.zeros(1, 3, px, px))
@@ -198,6 +198,17 @@ def many_seeds_row(name: str, epochs: int) -> str:
     return f"| {figures} | {minutes(run):.0f} min for all | | NVIDIA H200 | {code}"
 
 
+def time_row(run: str, percent: int, sweep_steps: int = 0) -> str:
+    """When a training first reached so much of the test set, or that it never did."""
+    rows = table(RESULTS / run / "time.csv")
+    reached = next((row for row in rows if 100 * float(row["test_accuracy"]) >= percent), None)
+    last = reached or rows[-1]
+    never = "" if reached else f" (not reached, {100 * float(last['test_accuracy']):.2f} %)"
+    images = int(last["epoch"]) * 50_000 + sweep_steps * 512
+    times = f"{float(last['cpu_minutes']):.0f} | {float(last['minutes']):.0f}"
+    return f"| {percent} %{never} | {last['epoch']} | {images * operations()[1] / 1e6:.1f} | {times} |"
+
+
 def in_words(sample: SeedSample) -> str:
     return f"standard deviation {sample.standard_deviation:.2f}, 95 % interval {sample.interval:.2f}"
 
@@ -227,6 +238,7 @@ SCREENED = {  # the cells of each factor's row: the recipe's level, the other
 
 def recipe() -> list[str]:
     h200, fast94 = (SeedSample.of(many_seeds(f"h200-{name}-seeds")) for name in ("default", "fast94"))
+    cpu, wall = (f"{minutes('fast90-seeds', key):.0f}" for key in ("cpu_minutes", "minutes"))
     each = [f"{accuracy:.2f}" for accuracy in many_seeds("h200-default-seeds")]
     ours, xeon, amd, fast = "default-seeds/seed0", "intel-24-epochs", "amd-24-epochs", "intel-7-epochs"
     of_all, error = "default-seeds", "expected_calibration_error"
@@ -249,6 +261,7 @@ def recipe() -> list[str]:
         f"{metric('amd-10-epochs-muon', error):.2f}",
         f"(../results/{ours}/evaluate/metrics.json) {metric(ours, error):.2f}.",
         f"a tenth costs {-gain('minimum/10').mean:.0f} points",
+        f"which is {EPOCHS * 45_000 * operations(width=WIDTH)[1] / 1e6:.2f} PFLOP",
         f"save {2 / 3 * (1 - operations(24)[1] / gigaflop):.2f} of the operations",
         rule_row("`descent_start`, for LRMIN", "descent_start"),
         rule_row("**`descent_end`**", "descent_end"),
@@ -277,6 +290,9 @@ def recipe() -> list[str]:
         seeds_row("fast90"),
         f"took {minutes('h200-default-seeds'):.0f} minutes and gave a mean of **{h200.mean:.2f} %**, {in_words(h200)}",
         f"{', '.join(each[:-1])} and {each[-1]}.",
+        *(f"| Page's recipe {time_row('timed-page', percent)}" for percent in (90, 94)),
+        *(f"| `make repro`, seed 1 {time_row('timed-default', percent, sweep_steps=98)}" for percent in (90, 94)),
+        f"| `make repro RECIPE=fast90` | 90 % | 3 | {petaflop('fast90'):.2f} | {cpu} | {wall} |",
         f"twelve epochs and {petaflop('fast94'):.2f} PFLOP",
         f"a mean of **{fast94.mean:.2f} %**, {in_words(fast94)}",
         f"four of them on smaller images, and {petaflop('fast94', epochs=10, early_epochs=4):.2f} PFLOP",
@@ -307,7 +323,7 @@ def readme() -> list[str]:
     return [
         f"The report of a finished run: {accuracy('amd-10-epochs-muon')} right",
         f"{parameters:,} parameters",
-        f"| `make repro` | **{accuracy(f'{ours}/seed0')}** {row(ours, 24)}",
+        f"| `make repro` | {accuracy(f'{ours}/seed0')} {row(ours, 24)}",
         *(many_seeds_row(name, epochs) for name, epochs in (("default", 24), ("fast94", 12))),
         f"| {accuracy(xeon)} {row(xeon, 24)}",
         f"| {accuracy('amd-24-epochs')} {row('amd-24-epochs', 24)}",
@@ -335,7 +351,7 @@ GIVEN = {
     "docs/recipe.md": {"70.74", "81.64", "88.07", "0.4", "1.4", "0.99", "0.1", "0.6", "1.5", "2404.00498"},
     "docs/reliability.md": {"0.99", "0.9999", "8.0"},
     "docs/what-happens-when.md": {"0.1"},
-    "docs/using-the-model.md": {"0.93", "0.3", "0.9", "1.2"},
+    "docs/using-the-model.md": {"0.93", "0.3", "0.9", "1.2", "1.4"},
 }
 
 
