@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from support.evaluated_digits import train_a_moment
-from support.finished_pipeline import run_train
+from support.finished_pipeline import run_stages
 from support.project import PROJECT, TINY, enter, make_digits
 from torch import Tensor
 
@@ -20,7 +20,6 @@ from cifar_resnet.history import read_history
 from cifar_resnet.inference import predict_logits
 from cifar_resnet.params import Params, load_params
 from cifar_resnet.training import LearningRates, Trainer, TrainingData, TrainingState, make_training_data
-from pipeline import download, evaluate, gradcam_report, lr_find
 from pipeline.demo import overlay
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -144,13 +143,7 @@ def test_all_stages_run_and_train_and_evaluate_agree(
     shutil.copy(empty_store, "mlruns")
     params = load_params(Path("params.yaml"))
     assert prepare_compute(params.compute).device.type == "cuda"
-    download.run(params.data)
-    lr_find.run(params.data, params.augment, params.model, params.lr_find, params.train, params.compute)
-    run_train()
-    evaluate.run(params.data, params.evaluate, params.compute)
-    gradcam_report.run(
-        params.data, params.augment, params.model, params.train, params.evaluate, params.gradcam, params.compute
-    )
+    run_stages(params)
     table = pd.read_csv(layout.PREDICTIONS, dtype={"true": str, "predicted": str})
     assert (table.true == table.predicted).mean() == read_history(layout.HISTORY)[-1].held_out_accuracy
     assert layout.GRADCAM_PAGE.exists()

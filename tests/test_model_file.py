@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,12 +85,16 @@ def test_a_file_of_another_kind_is_refused_by_name(path: Path, content: Any) -> 
     assert "dvc repro train" in line
 
 
+@pytest.mark.parametrize("network", [None, {"network": "resnet50"}])
+def test_a_network_that_there_is_not_is_refused(path: Path, network: Any) -> None:
+    torch.save(torch.load(path, weights_only=True) | {"network": network}, path)
+    assert "does not hold what a model needs" in refusal(path)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
-        {"network": {"network": "resnet50"}},
         {"network": {"network": "custom_resnet", "width": 8, "logit_scale": 0.125}},  # other shapes than the weights
-        {"network": None},
         {"classes": ["one too few", "here"]},
         {"weights": {}},
         {"weights": {name: value * torch.nan for name, value in network().state_dict().items()}},
@@ -99,7 +102,7 @@ def test_a_file_of_another_kind_is_refused_by_name(path: Path, content: Any) -> 
 )
 def test_a_model_that_contradicts_itself_is_refused(path: Path, changes: dict[str, Any]) -> None:
     torch.save(torch.load(path, weights_only=True) | changes, path)
-    assert re.search("does not hold what a model needs|holds weights that do not fit its network", refusal(path))
+    assert "holds weights that do not fit its network" in refusal(path)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 from ruamel.yaml import YAML
-from support.finished_pipeline import defined_stages, run_train
+from support.finished_pipeline import defined_stages, run_stages, run_train
 from support.project import PROJECT, TINY, enter
 
 from cifar_resnet import layout
@@ -28,7 +28,7 @@ from cifar_resnet.history import read_history
 from cifar_resnet.lr_range import read_found_rates
 from cifar_resnet.model_file import load_model
 from cifar_resnet.params import CustomResNetParams, EvaluateParams, Params, load_params
-from pipeline import download, evaluate, gradcam_report, lr_find, train
+from pipeline import evaluate, gradcam_report, lr_find, train
 from pipeline.demo import overlay
 from pipeline.stage import main
 
@@ -68,13 +68,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Ite
         Path("mlruns").mkdir()
         shutil.copy(empty_store, "mlruns")
         params = load_params(Path("params.yaml"))
-        download.run(params.data)
-        lr_find.run(params.data, params.augment, params.model, params.lr_find, params.train, params.compute)
-        run_train()
-        evaluate.run(params.data, params.evaluate, params.compute)
-        gradcam_report.run(
-            params.data, params.augment, params.model, params.train, params.evaluate, params.gradcam, params.compute
-        )
+        run_stages(params)
         yield params
 
 

@@ -51,6 +51,19 @@ def run_train() -> None:
     train.run(**{name: available[name] for name in inspect.signature(train.run).parameters})
 
 
+def run_stages(params: Params) -> None:
+    """All five stages, one after the other, in the working directory."""
+    from pipeline import download, evaluate, gradcam_report, lr_find
+
+    download.run(params.data)
+    lr_find.run(params.data, params.augment, params.model, params.lr_find, params.train, params.compute)
+    run_train()
+    evaluate.run(params.data, params.evaluate, params.compute)
+    gradcam_report.run(
+        params.data, params.augment, params.model, params.train, params.evaluate, params.gradcam, params.compute
+    )
+
+
 def epochs(number: int) -> list[EpochMetrics]:
     return [EpochMetrics(n, 0.1 / n, 2 / n, 1 - 0.5 / n, 2.1 / n, 1 - 0.6 / n, "test") for n in range(1, number + 1)]
 
