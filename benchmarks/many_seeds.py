@@ -17,38 +17,32 @@ from pathlib import Path
 from sys import stderr
 from typing import Any
 
+from benchmarks import trainings
+from benchmarks.trainings import changed
 from benchmarks.workspace import PROJECT
 from cifar_resnet import layout
 from cifar_resnet.compute import prepare_compute
 from cifar_resnet.data import Dataset, load_dataset
 from cifar_resnet.lr_range import FoundRates, find_rates
 from cifar_resnet.params import Params, load_params
-from cifar_resnet.training import LearningRates, Trainer, make_training_data
+from cifar_resnet.training import make_training_data
 from pipeline.lr_find import run_sweep
 from pipeline.recipe import read_recipe
 
 WORKERS = 3  # loader processes for each training, where runtime.workers is auto
+SIDE_BY_SIDE = {"compute": {"compile": "off", "threads": 1}}  # compiling takes longer than a training
 Rows = list[dict[str, Any]]
 
 
 def main(name: str, count: int, processes: int, destination: Path) -> None:
     """Find the rates, train, and write each seed's history once it has ended."""
-    params = with_settings(load_params(layout.PARAMS), {} if name == "default" else read_recipe(name))
+    params = changed(load_params(layout.PARAMS), SIDE_BY_SIDE, {} if name == "default" else read_recipe(name))
     found = sweep(params)
     (destination / "lr_find").mkdir(parents=True, exist_ok=True)
     found.write_json(destination / layout.LR_FOUND.relative_to(layout.REPORTS))
-    trainings = [with_settings(params, {"train": {"seed": seed, **rates(found)}}) for seed in range(count)]
-    seeds = enumerate(train_all(trainings, processes))
+    settings = [changed(params, {"train": {"seed": seed, **rates(found)}}) for seed in range(count)]
+    seeds = enumerate(train_all(settings, processes))
     write_rows(destination / "history.csv", ([{"seed": seed, **row} for row in rows] for seed, rows in seeds))
-
-
-def with_settings(params: Params, changes: dict[str, dict[str, Any]]) -> Params:
-    """The settings with some changed, checked again, for trainings side by side."""
-    content = params.model_dump()
-    for section, settings in changes.items():
-        content[section].update(settings)
-    content["compute"].update({"compile": "off", "threads": 1})  # compiling takes longer than a training
-    return Params.model_validate(content)
 
 
 def rates(found: FoundRates) -> dict[str, float]:
@@ -65,11 +59,11 @@ def sweep(params: Params) -> FoundRates:
     )
 
 
-def train_all(trainings: Iterable[Params], processes: int) -> Iterator[Rows]:
+def train_all(settings: Iterable[Params], processes: int) -> Iterator[Rows]:
     """The rows of each training, in order, from several processes on one GPU."""
     spawn = multiprocessing.get_context("spawn")  # CUDA allows no other
     with ProcessPoolExecutor(processes, spawn, fork_loaders) as pool:
-        yield from pool.map(train, trainings)
+        yield from pool.map(train, settings)
 
 
 def fork_loaders() -> None:
@@ -81,13 +75,8 @@ def train(params: Params) -> Rows:
     """One training: the metrics of each epoch, and the seconds since its start."""
     with redirect_stdout(stderr):
         compute, dataset = prepare_compute(params.compute), read_dataset(params.data.dataset)
-        cycle = LearningRates(float(params.train.lr_min), float(params.train.lr_max))
         workers = WORKERS if params.runtime.workers == "auto" else params.runtime.workers
-        trainer = Trainer(params.train, cycle, compute, workers)
-        state = trainer.start(dataset, params.model, params.train.seed)
-        data = make_training_data(dataset, params.data, params.augment)
-        start = time.perf_counter()
-        epochs = trainer.epochs(state, data, lambda loss, num_steps: None)
+        epochs, start = trainings.train(params, dataset, compute, workers), time.perf_counter()
         return [{**metrics.as_row(), "seconds": round(time.perf_counter() - start, 1)} for metrics in epochs]
 
 

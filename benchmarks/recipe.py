@@ -8,14 +8,15 @@ ladder.csv beside this file, after each training: one that stands there is not r
 
 import csv
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
+from benchmarks.trainings import Changes, changed, train
 from benchmarks.workspace import PROJECT
 from cifar_resnet import layout
-from cifar_resnet.compute import Compute, prepare_compute
-from cifar_resnet.data import Dataset, load_dataset
+from cifar_resnet.compute import prepare_compute
+from cifar_resnet.data import load_dataset
 from cifar_resnet.errors import UserError
 from cifar_resnet.history import EpochMetrics
 from cifar_resnet.lr_range import read_found_rates
@@ -25,12 +26,10 @@ from cifar_resnet.tracking.provenance import code_tags, machine_tags
 from cifar_resnet.tracking.results import epoch_values
 from cifar_resnet.tracking.runs import FAILED, FINISHED, create_run, log_values
 from cifar_resnet.tracking.store import open_store
-from cifar_resnet.training import LearningRates, Trainer, make_training_data
 
 SEEDS, EPOCHS, WIDTH, JUDGED_BY = (0, 1, 2), 3, 16, 5_000
 RESULTS = PROJECT / "benchmarks" / "ladder.csv"
 COLUMNS = ("variant", "seed", "lr_max", "epoch", "train_loss", "validation_accuracy")
-Changes = Mapping[str, Mapping[str, Any]]
 
 # Beside the variants for each rule that suggests lr_max.
 PARTS: dict[str, Changes] = {
@@ -58,7 +57,7 @@ def main() -> None:
             continue
         varied = with_changes(params, {**changes, "train": {**changes["train"], "seed": seed}})
         rows = []
-        for metrics in follow(f"{name}-seed{seed}", varied, train(varied, dataset, compute)):
+        for metrics in follow(f"{name}-seed{seed}", varied, train(varied, dataset, compute, num_workers=0)):
             figures = (metrics.train_loss, metrics.held_out_accuracy)
             rows.append([name, seed, f"{varied.train.lr_max:.4g}", metrics.epoch, *(f"{x:.4f}" for x in figures)])
             print(f"{name}, seed {seed}: epoch {metrics.epoch}, {metrics.held_out_accuracy:.2%}", flush=True)
@@ -93,21 +92,12 @@ def variants(params: Params) -> dict[str, Changes]:
 
 def with_changes(params: Params, changes: Changes) -> Params:
     """The settings with some changed, and checked again."""
-    content = params.model_dump()
-    content["data"]["validation_images"], content["model"]["width"] = JUDGED_BY, WIDTH
-    content["augment"].update({"padding_mode": "mean", "flip": True})  # the ladder starts without these parts
-    for section, settings in changes.items():
-        content[section].update(settings)
-    return Params.model_validate(content)
-
-
-def train(params: Params, dataset: Dataset, compute: Compute) -> Iterator[EpochMetrics]:
-    """Train a narrow network; yields after each epoch."""
-    rates = LearningRates(float(params.train.lr_min), float(params.train.lr_max))
-    trainer = Trainer(params.train, rates, compute)
-    state = trainer.start(dataset, params.model, params.train.seed)
-    data = make_training_data(dataset, params.data, params.augment)
-    return trainer.epochs(state, data, lambda loss, num_steps: None)
+    start: Changes = {
+        "data": {"validation_images": JUDGED_BY},
+        "model": {"width": WIDTH},
+        "augment": {"padding_mode": "mean", "flip": True},  # the ladder starts without these parts
+    }
+    return changed(params, start, changes)
 
 
 def follow(name: str, params: Params, epochs: Iterator[EpochMetrics]) -> Iterator[EpochMetrics]:

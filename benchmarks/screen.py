@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.stats import t
 
-from benchmarks.many_seeds import rates, sweep, train_all, with_settings, write_rows
+from benchmarks.many_seeds import SIDE_BY_SIDE, rates, sweep, train_all, write_rows
+from benchmarks.trainings import Changes, changed
 from benchmarks.workspace import PROJECT
 from cifar_resnet import layout
 from cifar_resnet.params import Params, load_params
@@ -25,7 +25,6 @@ from pipeline.recipe import read_recipe
 
 RESULTS = PROJECT / "benchmarks" / "screen.csv"
 RECIPE, JUDGED_BY, FIRST_SEED, PROCESSES = "fast94", 5_000, 100, 3
-Changes = dict[str, dict[str, Any]]
 
 FACTORS: dict[str, Changes] = {  # what the other level changes
     "label_smoothing": {"train": {"label_smoothing": 0.1}},
@@ -49,13 +48,11 @@ def design() -> list[list[int]]:
 
 def trainings() -> Iterator[Params]:
     """The settings of each training, in the order of the design."""
-    base = with_settings(load_params(layout.PARAMS), read_recipe(RECIPE))
-    base = with_settings(base, {"train": rates(sweep(base)), "data": {"validation_images": JUDGED_BY}})
+    base = changed(load_params(layout.PARAMS), SIDE_BY_SIDE, read_recipe(RECIPE))
+    base = changed(base, {"train": rates(sweep(base)), "data": {"validation_images": JUDGED_BY}})
     for number, levels in enumerate(design()):
-        changed = with_settings(base, {"train": {"seed": FIRST_SEED + number}})
-        for level, changes in zip(levels, FACTORS.values(), strict=True):
-            changed = with_settings(changed, changes) if level > 0 else changed
-        yield changed
+        taken = [changes for level, changes in zip(levels, FACTORS.values(), strict=True) if level > 0]
+        yield changed(base, {"train": {"seed": FIRST_SEED + number}}, *taken)
 
 
 def effects(rows: Sequence[Mapping[str, str]]) -> dict[str, tuple[float, Interval]]:

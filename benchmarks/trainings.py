@@ -1,0 +1,30 @@
+"""Trainings without the stages: settings changed in code, and the epochs of one training."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cifar_resnet.compute import Compute
+from cifar_resnet.data import Dataset
+from cifar_resnet.history import EpochMetrics
+from cifar_resnet.params import Params
+from cifar_resnet.training import LearningRates, Trainer, make_training_data
+
+Changes = Mapping[str, Mapping[str, Any]]  # settings by section
+
+
+def changed(params: Params, *changes: Changes) -> Params:
+    """The settings with some changed, one after the other, and checked again."""
+    content = params.model_dump()
+    for sections in changes:
+        for section, settings in sections.items():
+            content[section].update(settings)
+    return Params.model_validate(content)
+
+
+def train(params: Params, dataset: Dataset, compute: Compute, num_workers: int) -> Iterator[EpochMetrics]:
+    """Train with the seed in `params`, whose learning rates are numbers; yields after each epoch."""
+    rates = LearningRates(float(params.train.lr_min), float(params.train.lr_max))
+    trainer = Trainer(params.train, rates, compute, num_workers)
+    state = trainer.start(dataset, params.model, params.train.seed)
+    data = make_training_data(dataset, params.data, params.augment)
+    return trainer.epochs(state, data, lambda loss, num_steps: None)
