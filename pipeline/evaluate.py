@@ -10,6 +10,7 @@ import torch
 from cifar_resnet import layout
 from cifar_resnet.compute import prepare_compute
 from cifar_resnet.data import load_dataset
+from cifar_resnet.errors import UserError
 from cifar_resnet.evaluation import Evaluation
 from cifar_resnet.files import replacing, write_json
 from cifar_resnet.history import read_history
@@ -41,7 +42,11 @@ def run(data: DataParams, evaluate: EvaluateParams, compute: ComputeParams) -> N
     plot_confusion(evaluation, layout.CONFUSION_PLOT)
     plot_reliability(evaluation, evaluate.calibration_bins, layout.RELIABILITY_PLOT)
     plot_misclassified(evaluation, dataset.test_images, evaluate.grid_images, layout.MISCLASSIFIED_PLOT)
-    plot_lr_curve(read_sweep(layout.LR_CURVE), read_found_rates(layout.LR_FOUND), layout.LR_CURVE_PLOT)
+    try:
+        found = read_found_rates(layout.LR_FOUND)
+    except UserError:  # the sweep showed none
+        found = None
+    plot_lr_curve(read_sweep(layout.LR_CURVE), found, layout.LR_CURVE_PLOT)
     plot_learning_curves(read_history(layout.HISTORY), layout.LEARNING_CURVES)
     num_wrong = len(evaluation.misclassified)
     print(f"test accuracy {evaluation.accuracy:.2%}: {num_wrong} of {len(evaluation.labels)} images misclassified")

@@ -85,10 +85,12 @@ def run(
 
 
 def choose_rates(train: TrainParams) -> LearningRates:
-    """The given learning rates, or those that stage lr_find found; a UserError if they are in the wrong order."""
-    found = read_found_rates(layout.LR_FOUND)
-    lr_min = found.lr_min if train.lr_min == "find" else train.lr_min
-    lr_max = found.lr_max if train.lr_max == "find" else train.lr_max
+    """The given learning rates, or those that stage lr_find found.
+
+    A UserError if it found none that is needed, or they are in the wrong order.
+    """
+    lr_min = read_found_rates(layout.LR_FOUND).lr_min if train.lr_min == "find" else train.lr_min
+    lr_max = read_found_rates(layout.LR_FOUND).lr_max if train.lr_max == "find" else train.lr_max
     if lr_min >= lr_max:
         raise UserError(f"train.lr_min is {lr_min:.4g}; it must be below train.lr_max, {lr_max:.4g}")
     return LearningRates(lr_min, lr_max)

@@ -36,6 +36,8 @@ PLOTS: dict[str, Callable[[Path], None]] = {
     "learning curves": lambda path: plot_learning_curves(HISTORY, path),
     "one epoch": lambda path: plot_learning_curves(HISTORY[:1], path),
     "learning-rate curve": lambda path: plot_lr_curve(SWEEP, find_rates(SWEEP, "valley"), path),
+    "learning-rate curve without rates": lambda path: plot_lr_curve(LRSweep((0.1,), (2.3,), (2.3,)), None, path),
+    "sweep whose first loss is no number": lambda path: plot_lr_curve(LRSweep(), None, path),
     "confusion matrix": lambda path: plot_confusion(EVALUATION, path),
     "reliability": lambda path: plot_reliability(EVALUATION, 15, path),
     "mistakes": lambda path: plot_misclassified(EVALUATION, IMAGES, 7, path),

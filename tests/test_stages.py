@@ -28,6 +28,7 @@ from cifar_resnet.history import read_history
 from cifar_resnet.lr_range import read_found_rates
 from cifar_resnet.model_file import load_model
 from cifar_resnet.params import CustomResNetParams, EvaluateParams, Params, load_params
+from cifar_resnet.tracking.results import Results
 from pipeline import evaluate, gradcam_report, lr_find, train
 from pipeline.demo import overlay
 from pipeline.stage import main
@@ -207,6 +208,25 @@ def test_each_learning_rate_is_found_or_given(settings: Params) -> None:
 def test_a_given_rate_on_the_wrong_side_of_the_found_one_is_refused(settings: Params) -> None:
     with pytest.raises(UserError, match=r"train\.lr_min is 99; it must be below train\.lr_max, "):
         train.choose_rates(settings.train.model_copy(update={"lr_min": 99.0}))
+
+
+def test_a_sweep_that_shows_no_rates_stops_a_training_that_needs_them_and_no_other(
+    settings: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shutil.copytree(Path.cwd(), tmp_path, dirs_exist_ok=True))
+    too_low = settings.lr_find.model_copy(update={"start_lr": 1e-9, "end_lr": 1e-8})
+    lr_find.run(settings.data, settings.augment, settings.model, too_low, settings.train, settings.compute)
+    for given in ({}, {"lr_min": 0.01}):
+        with pytest.raises(
+            UserError, match=r"^the loss did not fall between .*; or give train\.lr_min and train\.lr_max"
+        ):
+            train.choose_rates(settings.train.model_copy(update=given))
+    numbers = {"lr_min": 0.01, "lr_max": 0.1}
+    assert vars(train.choose_rates(settings.train.model_copy(update=numbers))) == numbers
+    evaluate.run(settings.data, settings.evaluate, settings.compute)
+    assert {name for name, _ in Results({"lr_find": ()}, None, None).values} == {
+        "lr_find/lr", "lr_find/loss", "lr_find/smoothed_loss"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("stage", UNTRACKED, ids=lambda stage: stage.__name__)

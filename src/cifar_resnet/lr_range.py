@@ -63,11 +63,14 @@ class FoundRates:
 
 
 def read_found_rates(path: Path) -> FoundRates:
-    """Read what `FoundRates.write_json` wrote; a UserError if there is nothing yet."""
+    """Read what stage lr_find wrote; a UserError if there is nothing yet, or the sweep showed none."""
     try:
-        return FoundRates(**json.loads(path.read_text(encoding="utf-8")))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run `dvc repro lr_find`") from None
+    if reason := found.get("not_found"):
+        raise UserError(f"{reason}; or give train.lr_min and train.lr_max as numbers")
+    return FoundRates(**found)
 
 
 def sweep(step: Callable[[float], float], settings: LRFindParams) -> Iterator[tuple[float, float, float]]:

@@ -15,12 +15,14 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cifar_resnet import layout
+from cifar_resnet.errors import UserError
 from cifar_resnet.history import EpochMetrics, read_history
 from cifar_resnet.lr_range import read_found_rates, read_sweep
 from cifar_resnet.project import Project, Record, changed_setting, file_md5, read_lock
@@ -93,12 +95,14 @@ def epoch_values(epoch: EpochMetrics) -> Values:
 
 
 def _sweep_values() -> Iterator[tuple[Key, float]]:
-    sweep, found = read_sweep(layout.LR_CURVE), read_found_rates(layout.LR_FOUND)
+    sweep = read_sweep(layout.LR_CURVE)
     for name, curve in (("lr", sweep.lrs), ("loss", sweep.losses), ("smoothed_loss", sweep.smoothed)):
         yield from (((f"lr_find/{name}", step), value) for step, value in enumerate(curve))
-    yield ("lr_find/lr_min", 0), found.lr_min
-    yield ("lr_find/lr_max", 0), found.lr_max
-    yield from _group("lr_find/suggestion", found.suggestions)
+    with suppress(UserError):  # it showed no rates
+        found = read_found_rates(layout.LR_FOUND)
+        yield ("lr_find/lr_min", 0), found.lr_min
+        yield ("lr_find/lr_max", 0), found.lr_max
+        yield from _group("lr_find/suggestion", found.suggestions)
 
 
 def _training_values() -> Iterator[tuple[Key, float]]:
