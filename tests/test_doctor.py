@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,9 @@ def test_another_python_or_package_is_named(workspace: Path, monkeypatch: pytest
     Path("pyproject.toml").write_text(asked)
     found = surroundings.python_and_packages()
     assert (found.level, found.text.startswith("filelock ")) == ("warning", True)
+    of_this_python = f"filelock=={version('filelock')} ; python_version >= '3.11'  # via dvc\n"
+    Path("requirements.txt").write_text(f"{of_this_python}filelock==0.1 ; python_version < '3.11'  # via dvc\n")
+    assert surroundings.python_and_packages().level == "ok"
     Path("pyproject.toml").write_text(asked.replace("filelock", "no-such-package"))
     assert surroundings.python_and_packages().level == "error"
 

@@ -6,7 +6,6 @@ Nothing here imports PyTorch or MLflow, so that all checks together take less th
 import fcntl
 import getpass
 import os
-import re
 import shutil
 import socket
 import sqlite3
@@ -23,6 +22,7 @@ from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from cifar_resnet.errors import UserError
 from cifar_resnet.git import git
@@ -77,12 +77,16 @@ def python_and_packages() -> Finding:
     here = ".".join(map(str, sys.version_info[:3]))
     if here not in SpecifierSet(asked["requires-python"]):
         return error(f"Python {here}; {asked['requires-python']} is needed: delete .venv, and `make` uses another")
-    pinned = dict(re.findall(r"^([\w.-]+)==([\w.]+)", pins.read_text(encoding="utf-8"), re.MULTILINE))
+    lines = (line.partition("#")[0].strip() for line in pins.read_text(encoding="utf-8").splitlines())
+    of_any_python = [Requirement(line) for line in lines if line]
+    of_this_one = [pin for pin in of_any_python if not pin.marker or pin.marker.evaluate()]
+    pinned = {canonicalize_name(pin.name): pin.specifier for pin in of_this_one}
+    names = [canonicalize_name(Requirement(line).name) for line in asked["dependencies"]]
     try:
-        found = {name: version(name).split("+")[0] for name in (Requirement(d).name for d in asked["dependencies"])}
+        found = {name: version(name) for name in names}
     except PackageNotFoundError as missing:
         return error(f"{missing.name} is not installed for {sys.executable}: `pip install -r requirements.txt`")
-    if others := [f"{name} {number}" for name, number in found.items() if pinned.get(name.replace(".", "-")) != number]:
+    if others := [f"{name} {found[name]}" for name in found if name not in pinned or found[name] not in pinned[name]]:
         return warning(f"{', '.join(others)}: not the versions of requirements.txt; `pip install -r requirements.txt`")
     return ok(f"Python {here}, packages as in requirements.txt")
 
