@@ -127,8 +127,10 @@ def unknown_modules() -> Finding:
     """Modules that the copies lack in which experiments run, since Git does not know them."""
     others = ("ls-files", "--others", "--exclude-standard", "src/*.py", "pipeline/*.py")
     if found := git("-C", str(project_root()), *others):
-        names = ", ".join(found.splitlines())
-        return warning(f"Git does not know {names}, so `dvc exp run --temp` and `--queue` lack it: `git add` it")
+        names = found.splitlines()
+        names[3:] = [f"{len(names) - 3} more"] if len(names) > 3 else []  # in a new repository, all of them
+        listed = ", ".join(names)
+        return warning(f"Git does not know {listed}, so `dvc exp run --temp` and `--queue` lack it: `git add` it")
     return ok("no module that Git does not know")
 
 
