@@ -16,7 +16,7 @@ from cifar_resnet.errors import UserError
 from cifar_resnet.params import parse_params, read_yaml
 from cifar_resnet.project import Project, canonical
 from pipeline.compare import as_text
-from pipeline.seeds import group_name, run_once
+from pipeline.seeds import group_name, one_or_more, run_once
 from pipeline.stage import main
 
 
@@ -87,11 +87,9 @@ def require_allowed(project: Project, setting: str, value: Any) -> None:
 
 if __name__ == "__main__":
     parser = ArgumentParser(prog="python -m pipeline.search", description=__doc__)
-    parser.add_argument("count", type=int, metavar="N", help="number of trials, including finished ones")
+    parser.add_argument("count", type=one_or_more, metavar="N", help="number of trials, including finished ones")
     parser.add_argument("ranges", nargs="+", metavar="SETTING=RANGE")
     parser.add_argument("--name", help="name of the group (default: made from data set, settings, ranges and code)")
     options = parser.parse_args()
-    if options.count < 1:
-        parser.error(f"N is {options.count}; allowed: 1 or more")
     ranges = {setting: text for setting, _, text in (pair.partition("=") for pair in options.ranges)}
     main(lambda project: run_search(project, options.count, ranges, options.name))

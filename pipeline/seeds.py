@@ -7,7 +7,7 @@ runs are below one parent run. `lr_find.seed` stays as it is, so all seeds train
 
 import subprocess
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,12 +64,17 @@ def group_name(project: Project, varied: Mapping[str, str]) -> str:
     return f"{project.params.data.dataset}-{project.params.train.epochs}ep-{key[:6]}"
 
 
+def one_or_more(text: str) -> int:
+    """How many members of a group are asked for; argparse shows the errors."""
+    if (number := int(text)) < 1:
+        raise ArgumentTypeError(f"{number}; allowed: 1 or more")
+    return number
+
+
 if __name__ == "__main__":
     parser = ArgumentParser(prog="python -m pipeline.seeds", description=__doc__)
-    parser.add_argument("count", type=int, metavar="N", help="number of seeds: 0 to N - 1 are trained")
+    parser.add_argument("count", type=one_or_more, metavar="N", help="number of seeds: 0 to N - 1 are trained")
     parser.add_argument("--name", help="name of the group (default: made from data set, epochs, settings and code)")
     parser.add_argument("--recipe", metavar="NAME", help="use the settings in recipes/NAME.yaml")
     options = parser.parse_args()
-    if options.count < 1:
-        parser.error(f"N is {options.count}; allowed: 1 or more")
     main(lambda: run_seeds(options.count, options.name, options.recipe))
