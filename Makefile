@@ -23,8 +23,9 @@ APP := build/app/.installed
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 CPU := .venv/requirements-cpu.txt
 
-# Of what pip prints, the large downloads, so that one sees that it works; errors are on stderr.
-INSTALL = $(PYTHON) -m pip install --progress-bar off $(1) | awk ' \
+# Of what pip prints, the large downloads, so that one sees that it works; errors are on stderr. Without --use-pep517,
+# the pip of Python 3.11 warns of one package that has no wheel.
+INSTALL = $(PYTHON) -m pip install --progress-bar off --use-pep517 $(1) | awk ' \
 	/Downloading .*\([0-9][0-9]+(\.[0-9]+)? MB\)$$/ { sub(".*/", ""); sub("Downloading ", ""); print "  " $$0; fflush() } \
 	/^Installing collected/ { print "  installing " NF - 3 " packages"; fflush() }'
 
