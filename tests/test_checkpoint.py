@@ -87,12 +87,12 @@ def test_a_full_disk_leaves_the_last_state_and_nothing_else(num_bytes: int) -> N
     assert list(checkpoint.folder.iterdir()) == [checkpoint.path]
 
 
-def test_a_folder_that_was_closed_meanwhile_leaves_the_last_state(folder: Path) -> None:
+def test_a_folder_that_was_closed_meanwhile_leaves_the_last_state() -> None:
     checkpoint = saved_checkpoint("training")
-    folder.chmod(0o500)
+    checkpoint.folder.chmod(0o500)
     with unprivileged(), pytest.raises(UserError, match=r"cannot write .* \(Permission denied\): "):
         checkpoint.save({"step": 2, "weights": torch.full((10_000,), 2.0)})
-    folder.chmod(0o700)
+    checkpoint.folder.chmod(0o700)
     assert saved_step(checkpoint) == 1
 
 
