@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from joblib import cpu_count
+from support.project import PROJECT
 from torch import nn
 
 from cifar_resnet.compute import PRECISIONS, native_precisions, prepare_compute
@@ -136,6 +137,19 @@ def test_batch_norm_over_processes_keeps_the_precision_of_its_maps() -> None:
 def test_products_are_computed_in_the_chosen_precision(precision: str, dtype: torch.dtype) -> None:
     with prepare_compute(settings(precision=precision)).autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_results_repeat_without_a_compiler_being_imported_that_nobody_asked_for() -> None:
+    script = f"""
+import sys, torch
+from cifar_resnet.compute import prepare_compute
+from cifar_resnet.params import ComputeParams
+for choice in ("off", "on"):
+    prepare_compute(ComputeParams.model_validate({settings().model_dump()!r} | {{"compile": choice}}))
+    print(torch.are_deterministic_algorithms_enabled(), "torch._inductor" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT / "src", capture_output=True, text=True)
+    assert done.stdout == "True False\nTrue True\n", done.stderr
 
 
 def test_auto_compiles_nothing_on_a_cpu_and_knows_its_precision() -> None:
