@@ -32,8 +32,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # `make test-fast` leaves out the tests that use one of these, themselves or by way of a fixture or helper.
 SLOW = (
-    "benchmarks.stopwatch", "cifar_resnet.tracking", "http.server", "mlflow", "multiprocessing", "nbclient",
-    "playwright", "psutil", "socket", "subprocess",
+    "benchmarks.measurements", "benchmarks.stopwatch", "cifar_resnet.tracking", "http.server", "mlflow",
+    "multiprocessing", "nbclient", "playwright", "psutil", "socket", "subprocess",
 )  # fmt: skip
 
 
