@@ -259,6 +259,36 @@ def test_a_read_only_folder_and_store_are_named(workspace: Path) -> None:
     assert demo.stderr.endswith(": Read-only file system; make room, or correct the permissions\n")
 
 
+# Root may write everywhere, unless it gives that up.
+AS_OWNER = [] if os.getuid() else ["setpriv", "--bounding-set=-dac_override"]
+
+
+@pytest.mark.parametrize("name", [".dvc/cache/files/md5", "reports/train", "checkpoints"])
+def test_a_folder_of_another_user_stops_a_stage_before_any_work(name: str, workspace: Path) -> None:
+    Path(name).mkdir(parents=True, exist_ok=True)
+    Path(name).chmod(0o555)
+    reason = f"no file can be made in {workspace / name} (Permission denied): make room, or correct the permissions"
+    for module, level in (("pipeline.doctor", "error:   "), ("pipeline.download", "error: ")):
+        done = subprocess.run([*AS_OWNER, sys.executable, "-m", module], capture_output=True, text=True)
+        assert done.returncode == 1
+        assert level + reason in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+    assert not Path("data").exists()
+
+
+def test_a_store_that_may_not_be_written_is_named_with_the_remedy(project: Path) -> None:
+    Path("mlruns/mlflow.db").chmod(0o444)
+    done = subprocess.run(
+        [*AS_OWNER, sys.executable, "-m", "pipeline.sync"],
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+    )
+    reason, remedy = done.stderr.split(" failed: ")[1].split("; ")
+    assert reason == "attempt to write a readonly database"
+    assert remedy == "correct that, or set MLFLOW_TRACKING_URI to another\n"
+
+
 def test_pictures_that_dvc_would_refuse_or_lack_are_named_with_the_remedy(workspace: Path) -> None:
     def found(folder: str) -> str:
         change(data={"dataset": "folder", "folder": folder})

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import tomllib
 from configparser import ConfigParser
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,7 +26,7 @@ from packaging.utils import canonicalize_name
 
 from cifar_resnet.errors import UserError
 from cifar_resnet.git import git
-from cifar_resnet.layout import CHECKPOINTS, project_root
+from cifar_resnet.layout import CHECKPOINTS, DATA, MODEL, REPORTS, project_root
 from cifar_resnet.masking import masked
 from cifar_resnet.params import ComputeParams
 from cifar_resnet.project import Project
@@ -63,7 +63,7 @@ def examine(project: Project) -> list[Finding]:
 def require_lasting_results(project: Project) -> None:
     """Stop a stage, by a UserError, whose results DVC would refuse, or lose with the copy of an experiment."""
     in_copy = Path.cwd().resolve() != project_root()
-    for finding in (links(project), *([git_history()] if in_copy else [])):
+    for finding in (links(project), new_files(), *([git_history()] if in_copy else [])):
         if finding.level != "ok":
             raise UserError(finding.text)
 
@@ -128,8 +128,7 @@ def unknown_modules() -> Finding:
     others = ("ls-files", "--others", "--exclude-standard", "src/*.py", "pipeline/*.py")
     if found := git("-C", str(project_root()), *others):
         names = found.splitlines()
-        names[3:] = [f"{len(names) - 3} more"] if len(names) > 3 else []  # in a new repository, all of them
-        listed = ", ".join(names)
+        listed = ", ".join(names if len(names) < 4 else [*names[:3], f"{len(names) - 3} more"])  # all, before a commit
         return warning(f"Git does not know {listed}, so `dvc exp run --temp` and `--queue` lack it: `git add` it")
     return ok("no module that Git does not know")
 
@@ -170,16 +169,30 @@ def pictures(project: Project) -> Finding:
     return ok(f"pictures in {folder}")
 
 
+def new_files() -> Finding:
+    """A run as root leaves folders in which DVC can keep no results for this user: it fails after the training."""
+    made = (CHECKPOINTS, DATA, MODEL.parent, REPORTS, project_root() / ".dvc" / "cache")
+    for folder in (Path.cwd(), *(Path(inside) for top in made for inside, _, _ in os.walk(top))):
+        try:
+            with suppress(FileNotFoundError):  # not there yet, or removed by another process
+                tempfile.TemporaryFile(dir=folder).close()
+        except OSError as failed:
+            return error(
+                f"no file can be made in {folder.resolve()} ({failed.strerror}): make room, or correct the "
+                "permissions, as by `sudo chown -R $USER .` after a run by root"
+            )
+    return ok("files can be made")
+
+
 def file_locks() -> Finding:
     """The locks of DVC, filelock and SQLite, which some network file systems lack."""
-    folder = (CHECKPOINTS if CHECKPOINTS.exists() else Path.cwd()).resolve()
+    if (found := new_files()).level == "error":
+        return found
     try:
-        with tempfile.TemporaryFile(dir=folder) as file:
+        with tempfile.TemporaryFile(dir=CHECKPOINTS if CHECKPOINTS.exists() else Path.cwd()) as file:
             for lock in (fcntl.flock, fcntl.lockf):
                 lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as failed:
-        if failed.filename:  # of the file itself, which the locks do not know
-            return error(f"no file can be made in {folder} ({failed.strerror}): make room, or correct the permissions")
         return warning(
             f"files cannot be locked here ({failed.strerror}; NFS?): `rm -f .dvc/tmp/*lock && dvc config --local "
             "core.hardlink_lock true`, MLflow's store on a local disk (`export MLFLOW_TRACKING_URI=sqlite:////"

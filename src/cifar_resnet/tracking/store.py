@@ -60,10 +60,13 @@ def store_errors() -> Iterator[None]:
     """Turn whatever a store can fail with into a UserError."""
     try:
         yield
+    except PermissionError:  # of any file, which it names: `pipeline.stage.main` says what to do
+        raise
     except (MlflowException, SQLAlchemyError, OSError, sqlite3.Error, ImportError) as error:
         # ImportError: a database's driver is not installed.
-        foreign = "; it is no MLflow store: set MLFLOW_TRACKING_URI to another" if "no such table" in str(error) else ""
-        raise UserError(f"the MLflow store {masked(tracking_uri())} failed: {reason(error)}{foreign}") from error
+        advice = "it is no MLflow store:" if "no such table" in str(error) else "correct that, or"
+        failure = f"{masked(tracking_uri())} failed: {reason(error)}"
+        raise UserError(f"the MLflow store {failure}; {advice} set MLFLOW_TRACKING_URI to another") from error
 
 
 def reason(error: Exception) -> str:
