@@ -112,6 +112,10 @@ def test_the_served_model_gives_the_probabilities_that_evaluate_wrote(server: Si
         ({"inputs": (IMAGE - 1).tolist()}, "values from -1 to -1"),
         ({"inputs": IMAGE.astype(str).tolist()}, "values of type str"),
         ({"inputs": IMAGE.astype(bool).tolist()}, "values of type bool"),
+        (
+            {"inputs": [[[[True, 0, 0], *IMAGE[0, 0, 1:].tolist()], *IMAGE[0, 1:].tolist()]]},
+            "true or false among numbers",
+        ),
         ({"inputs": {"images": IMAGE.tolist()}}, "this is a dict"),
         ({"inputs": [[PICTURE], [PICTURE]]}, "values of type str"),
         ({"inputs": ["photo.jpg"]}, "image 1 is no base64"),
