@@ -171,6 +171,14 @@ def test_odd_notes_of_a_camera_spoil_no_photo(tmp_path: Path) -> None:
     assert read_image(tmp_path / "photo.jpg", 32).shape == (32, 32, 3)
 
 
+def test_notes_that_cannot_be_read_are_overlooked_in_silence(tmp_path: Path) -> None:
+    Image.new("RGB", (9, 9)).save(tmp_path / "photo.jpg", exif=b"Exif\0\0II*\0" + b"\xff" * 200)
+    code = "import pathlib, cifar_resnet.image_files as f; f.read_image(pathlib.Path('photo.jpg'), 32)"
+    environment = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_others_are_predicted_and_each_bad_file_is_named(
     project: Path, settings: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:

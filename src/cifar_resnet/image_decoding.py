@@ -26,7 +26,7 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what it warns of is refused below
+warnings.filterwarnings("ignore", module="PIL")  # many pixels are refused below, broken notes of a camera overlooked
 
 
 def decode_image(file: Path | BinaryIO, side_px: int) -> NDArray[np.uint8]:
