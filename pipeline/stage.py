@@ -22,7 +22,7 @@ from cifar_resnet.store_location import follow_move
 from cifar_resnet.surroundings import require_lasting_results
 from pipeline import STARTED_NS
 
-CLOSED_OR_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+CLOSED_OR_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def main(run: Callable[..., None], description: str | None = None) -> None:

@@ -259,8 +259,8 @@ def test_a_read_only_folder_and_store_are_named(workspace: Path) -> None:
     assert demo.stderr.endswith(": Read-only file system; make room, or correct the permissions\n")
 
 
-# Root may write everywhere, unless it gives that up.
-AS_OWNER = [] if os.getuid() else ["setpriv", "--bounding-set=-dac_override"]
+# Root may read and write everywhere, unless it gives that up.
+AS_OWNER = [] if os.getuid() else ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 
 
 @pytest.mark.parametrize("name", [".dvc/cache/files/md5", "reports/train", "checkpoints"])
@@ -287,6 +287,18 @@ def test_a_store_that_may_not_be_written_is_named_with_the_remedy(project: Path)
     reason, remedy = done.stderr.split(" failed: ")[1].split("; ")
     assert reason == "attempt to write a readonly database"
     assert remedy == "correct that, or set MLFLOW_TRACKING_URI to another\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), [("models/model.pt", "pipeline.predict docs"), ("mlruns/publish.lock", "pipeline.sync")]
+)
+def test_a_file_of_another_user_is_named(path: str, command: str, project: Path) -> None:
+    Path(path).touch()
+    Path(path).chmod(0)
+    words, environment = [*AS_OWNER, sys.executable, "-m", *command.split()], os.environ | {"PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert done.stderr.endswith(f"{path}: Permission denied; make room, or correct the permissions\n")
+    assert "Traceback" not in done.stderr
 
 
 def test_pictures_that_dvc_would_refuse_or_lack_are_named_with_the_remedy(workspace: Path) -> None:

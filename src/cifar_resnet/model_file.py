@@ -74,6 +74,8 @@ def load_model(path: Path) -> TrainedModel:
         return TrainedModel(net.eval(), facts.network, facts.dataset, tuple(facts.classes), facts.image_px)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: train it with `dvc repro train`, or fetch it with `dvc pull`") from None
+    except PermissionError:
+        raise
     except Exception as error:  # a damaged file may hold anything, and torch.load raise anything
         reason = f" ({' '.join(str(error).split())[:160]})" if problem.startswith(("does", "holds")) else ""
         raise UserError(f"{path} {problem}{reason}: run `dvc repro train`, or fetch it with `dvc pull`") from None
