@@ -276,6 +276,15 @@ def test_a_folder_of_another_user_stops_a_stage_before_any_work(name: str, works
     assert not Path("data").exists()
 
 
+def test_a_copy_without_git_that_may_not_be_changed_is_named(workspace: Path) -> None:
+    shutil.rmtree(".git")
+    Path(".dvc").chmod(0o555)
+    done = subprocess.run([*AS_OWNER, sys.executable, "-m", "pipeline.check"], capture_output=True, text=True)
+    assert "error: no Git repository here" in done.stderr
+    assert f"error: no file can be made in {workspace / '.dvc'} (Permission denied)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_store_that_may_not_be_written_is_named_with_the_remedy(project: Path) -> None:
     Path("mlruns/mlflow.db").chmod(0o444)
     done = subprocess.run(

@@ -171,7 +171,7 @@ def pictures(project: Project) -> Finding:
 
 def new_files() -> Finding:
     """A run as root leaves folders in which DVC can keep no results for this user: it fails after the training."""
-    made = (CHECKPOINTS, DATA, MODEL.parent, REPORTS, project_root() / ".dvc" / "cache")
+    made = (CHECKPOINTS, DATA, MODEL.parent, REPORTS, project_root() / ".dvc")
     for folder in (Path.cwd(), *(Path(inside) for top in made for inside, _, _ in os.walk(top))):
         try:
             with suppress(FileNotFoundError):  # not there yet, or removed by another process
