@@ -24,9 +24,7 @@ def run(project: Project) -> None:
     """Say that params.yaml, of which `project` was made, is valid, and what may stop a run; a UserError if it will."""
     print(f"{layout.PARAMS} is valid")
     if not has_git() and not works_without_git():
-        subprocess.run(
-            [sys.executable, "-m", "dvc", "config", "--local", "core.no_scm", "true"]
-        )  # it says why it fails
+        subprocess.run([sys.executable, "-m", "dvc", "config", "--local", "core.no_scm", "true"])  # says why it fails
         if works_without_git():
             print("no Git repository here: DVC was set to work without one, in .dvc/config.local")
     findings = examine(project)

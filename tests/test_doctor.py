@@ -267,13 +267,14 @@ AS_OWNER = [] if os.getuid() else ["setpriv", "--bounding-set=-dac_override,-dac
 def test_a_folder_of_another_user_stops_a_stage_before_any_work(name: str, workspace: Path) -> None:
     Path(name).mkdir(parents=True, exist_ok=True)
     Path(name).chmod(0o555)
+    Path("data/photos").mkdir(0o555, parents=True)  # is nobody's output
     reason = f"no file can be made in {workspace / name} (Permission denied): make room, or correct the permissions"
     for module, level in (("pipeline.doctor", "error:   "), ("pipeline.download", "error: ")):
         done = subprocess.run([*AS_OWNER, sys.executable, "-m", module], capture_output=True, text=True)
         assert done.returncode == 1
         assert level + reason in done.stdout + done.stderr
         assert "Traceback" not in done.stderr
-    assert not Path("data").exists()
+    assert list(Path("data").iterdir()) == [Path("data/photos")]
 
 
 def test_a_copy_without_git_that_may_not_be_changed_is_named(workspace: Path) -> None:

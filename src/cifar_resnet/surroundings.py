@@ -54,16 +54,15 @@ ok, warning, error = partial(Finding, "ok"), partial(Finding, "warning"), partia
 
 def examine(project: Project) -> list[Finding]:
     """Make all checks."""
-    checks = (
-        python_and_packages, user_name, git_repository, git_history, unknown_modules, file_locks, disk_space, store,
-    )  # fmt: skip
-    return [*(check() for check in checks), links(project), pictures(project), device(project.params.compute)]
+    checks = (python_and_packages, user_name, git_repository, git_history, unknown_modules, disk_space, store)
+    more = (file_locks, links, pictures)
+    return [*(check() for check in checks), *(check(project) for check in more), device(project.params.compute)]
 
 
 def require_lasting_results(project: Project) -> None:
     """Stop a stage, by a UserError, whose results DVC would refuse, or lose with the copy of an experiment."""
     in_copy = Path.cwd().resolve() != project_root()
-    for finding in (links(project), new_files(), *([git_history()] if in_copy else [])):
+    for finding in (links(project), new_files(project), *([git_history()] if in_copy else [])):
         if finding.level != "ok":
             raise UserError(finding.text)
 
@@ -169,10 +168,10 @@ def pictures(project: Project) -> Finding:
     return ok(f"pictures in {folder}")
 
 
-def new_files() -> Finding:
+def new_files(project: Project) -> Finding:
     """A run as root leaves folders in which DVC can keep no results for this user: it fails after the training."""
-    made = (CHECKPOINTS, DATA, MODEL.parent, REPORTS, project_root() / ".dvc")
-    for folder in (Path.cwd(), *(Path(inside) for top in made for inside, _, _ in os.walk(top))):
+    made = (CHECKPOINTS, DATA / project.params.data.dataset, MODEL.parent, REPORTS, project_root() / ".dvc")
+    for folder in (Path.cwd(), DATA, *(Path(inside) for top in made for inside, _, _ in os.walk(top))):
         try:
             with suppress(FileNotFoundError):  # not there yet, or removed by another process
                 tempfile.TemporaryFile(dir=folder).close()
@@ -184,9 +183,9 @@ def new_files() -> Finding:
     return ok("files can be made")
 
 
-def file_locks() -> Finding:
+def file_locks(project: Project) -> Finding:
     """The locks of DVC, filelock and SQLite, which some network file systems lack."""
-    if (found := new_files()).level == "error":
+    if (found := new_files(project)).level == "error":
         return found
     try:
         with tempfile.TemporaryFile(dir=CHECKPOINTS if CHECKPOINTS.exists() else Path.cwd()) as file:
