@@ -21,6 +21,8 @@ from pipeline.demo import overlay
 
 os.environ |= {
     "DVC_NO_ANALYTICS": "1",
+    "GIT_CONFIG_GLOBAL": os.devnull,  # a developer's own settings, such as signed commits, change no test
+    "GIT_CONFIG_NOSYSTEM": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "OMP_NUM_THREADS": "1",
