@@ -170,8 +170,10 @@ def pictures(project: Project) -> Finding:
 
 def new_files(project: Project) -> Finding:
     """A run as root leaves folders in which DVC can keep no results for this user: it fails after the training."""
-    made = (CHECKPOINTS, DATA / project.params.data.dataset, MODEL.parent, REPORTS, project_root() / ".dvc")
-    for folder in (Path.cwd(), DATA, *(Path(inside) for top in made for inside, _, _ in os.walk(top))):
+    dvc = project_root() / ".dvc"
+    made = (CHECKPOINTS, DATA / project.params.data.dataset, MODEL.parent, REPORTS, dvc / "cache")
+    inside = (Path(folder) for top in made for folder, _, _ in os.walk(top))
+    for folder in (Path.cwd(), DATA, dvc, dvc / "tmp", *inside):  # below tmp, other experiments may be running
         try:
             with suppress(FileNotFoundError):  # not there yet, or removed by another process
                 tempfile.TemporaryFile(dir=folder).close()
