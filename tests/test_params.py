@@ -107,6 +107,11 @@ def test_learning_rates_in_the_wrong_order_are_refused(tmp_path: Path) -> None:
     assert line.endswith("params.yaml: train.lr_min is 0.4; it must be below lr_max, 0.1")
 
 
+def test_ghost_batches_are_parts_of_a_batch(tmp_path: Path) -> None:
+    line = refusal(changed(tmp_path, train={"ghost_batch": 300}))
+    assert line.endswith("params.yaml: train.ghost_batch is 300; allowed: 0, or 2 to half of batch_size, 256")
+
+
 def test_each_mistake_has_its_own_line(tmp_path: Path) -> None:
     lines = refusal(changed(tmp_path, train={"epochs": 0, "momentum": 2}, model={"width": 3})).splitlines()
     assert [line.split(": ")[1].split(" is ")[0] for line in lines] == ["model.width", "train.epochs", "train.momentum"]

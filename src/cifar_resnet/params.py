@@ -103,6 +103,7 @@ class TrainParams(Section):
     momentum: float = Field(gt=0, lt=1, description="Nesterov momentum.")
     weight_decay: float = Field(ge=0, le=0.1, description="L2 penalty on all weights; of Muon, outside its momentum.")
     label_smoothing: float = Field(ge=0, le=0.5, description="Probability spread over the other classes.")
+    ghost_batch: int = Field(ge=0, description="Images that BatchNorm sees at a time; 0 for the whole batch.")
     ema_decay: float = Field(ge=0, lt=1, description="Decay per step of the averaged weights; 0 for none.")
     early_epochs: int = Field(ge=0, description="First epochs, on smaller images, as is the sweep; 0 for none.")
     early_scale: float = Field(ge=0.5, le=1, description="Side of the early epochs' images, as a share of image_px.")
@@ -113,6 +114,9 @@ class TrainParams(Section):
             raise ValueError(f"peak_epoch is {self.peak_epoch:g}; it must be below epochs, {self.epochs}")
         if self.lr_min != "find" and self.lr_max != "find" and self.lr_min >= self.lr_max:
             raise ValueError(f"lr_min is {self.lr_min:g}; it must be below lr_max, {self.lr_max:g}")
+        if self.ghost_batch and not 2 <= self.ghost_batch <= self.batch_size // 2:
+            raise ValueError(f"ghost_batch is {self.ghost_batch}; allowed: 0, or 2 to half of batch_size, "
+                             f"{self.batch_size // 2}")  # fmt: skip
         return self
 
 

@@ -20,6 +20,7 @@ from cifar_resnet.compute import Compute, native_precisions
 from cifar_resnet.data import Dataset, Images, split_validation
 from cifar_resnet.distributed import share_gradients, sum_over_processes
 from cifar_resnet.errors import UserError
+from cifar_resnet.ghost_batches import use_ghost_batches
 from cifar_resnet.history import EpochMetrics
 from cifar_resnet.inference import predict_logits
 from cifar_resnet.networks import make_network
@@ -153,13 +154,20 @@ class Trainer:
     num_workers: int = 0  # processes that prepare batches
 
     def start(self, dataset: Dataset, model: ModelParams, seed: int) -> TrainingState:
-        """An untrained network, whose initial weights follow from the seed, with its optimizer."""
+        """An untrained network, whose initial weights follow from the seed, with its optimizer.
+
+        A UserError if BatchNorm is to see parts of a batch that several processes share.
+        """
         train, device = self.settings, self.compute.device
+        if train.ghost_batch and self.compute.num_processes > 1:
+            raise UserError(f"train.ghost_batch is {train.ghost_batch}; allowed with several processes: 0")
         if train.optimizer == "muon" and "bf16" not in native_precisions(device) and self.compute.rank == 0:
             print(f"warning: train.optimizer is muon, whose products are bf16, which this {device.type} has to emulate:"
                   " slow", file=sys.stderr)  # fmt: skip
         torch.manual_seed(seed)
         net = self.compute.place(make_network(model, len(dataset.classes), dataset.mean, dataset.std))
+        if train.ghost_batch:
+            use_ghost_batches(net, train.ghost_batch)
         averaging = get_ema_multi_avg_fn(train.ema_decay)
         average = AveragedModel(net, multi_avg_fn=averaging, use_buffers=True) if train.ema_decay else None
         totals = torch.zeros(3, dtype=torch.float64, device=device)

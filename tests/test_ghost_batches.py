@@ -1,0 +1,55 @@
+"""BatchNorm over parts of a batch."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from support.project import make_digits
+from torch import nn
+
+from cifar_resnet.compute import prepare_compute
+from cifar_resnet.errors import UserError
+from cifar_resnet.ghost_batches import use_ghost_batches
+from cifar_resnet.params import Params
+from cifar_resnet.training import LearningRates, Trainer
+
+
+def test_each_part_is_normalized_alone_and_the_running_statistics_move_as_far_as_by_one_batch() -> None:
+    torch.manual_seed(0)
+    images = torch.randn(10, 3, 8, 8) * torch.arange(1, 11).view(-1, 1, 1, 1)
+    norm = nn.BatchNorm2d(3, momentum=0.19)
+    net, apart = nn.Sequential(copy.deepcopy(norm)), copy.deepcopy(norm)
+    use_ghost_batches(net, 4)
+    apart.momentum = 0.1  # twice: 1 - 0.9 * 0.9 = 0.19
+    assert torch.equal(net(images), torch.cat([apart(images[:5]), apart(images[5:])]))
+    torch.testing.assert_close(net[0].running_mean, apart.running_mean)
+    torch.testing.assert_close(net[0].running_var, apart.running_var)
+
+
+def test_a_batch_of_less_than_two_parts_and_an_evaluation_are_as_without() -> None:
+    images = torch.randn(7, 3, 8, 8)
+    norm = nn.BatchNorm2d(3)
+    net = nn.Sequential(copy.deepcopy(norm))
+    use_ghost_batches(net, 4)
+    assert torch.equal(net(images), norm(images))
+    assert torch.equal(net.eval()(images), norm.eval()(images))
+
+
+def test_the_weights_have_the_same_names_with_and_without(tiny_params: Params) -> None:
+    dataset, rates, compute = make_digits(seed=0), LearningRates(0.01, 0.1), prepare_compute(tiny_params.compute)
+    nets = []
+    for size in (0, 32):
+        train = tiny_params.train.model_copy(update={"ghost_batch": size})
+        nets.append(Trainer(train, rates, compute).start(dataset, tiny_params.model, seed=0).net)
+    assert nets[0].state_dict().keys() == nets[1].state_dict().keys()
+    inputs = torch.randn(64, 3, 32, 32)
+    with torch.no_grad():
+        assert not torch.equal(*[net(inputs) for net in nets])
+
+
+def test_several_processes_are_refused(tiny_params: Params) -> None:
+    train = tiny_params.train.model_copy(update={"ghost_batch": 32})
+    compute = replace(prepare_compute(tiny_params.compute), num_processes=2)
+    with pytest.raises(UserError, match=r"train.ghost_batch is 32; allowed with several processes: 0"):
+        Trainer(train, LearningRates(0.01, 0.1), compute).start(make_digits(seed=0), tiny_params.model, seed=0)
