@@ -10,6 +10,7 @@ from types import CodeType, FunctionType, ModuleType
 
 import pytest
 from filelock import FileLock
+from joblib import cpu_count
 from support.evaluated_digits import write_project
 from support.finished_pipeline import commit, run, write_outputs
 from support.project import PROJECT, TINY, MakeOnce, copy_project, enter
@@ -37,6 +38,11 @@ SLOW = (
     "benchmarks.measurements", "benchmarks.stopwatch", "cifar_resnet.tracking", "http.server", "mlflow",
     "multiprocessing", "nbclient", "playwright", "psutil", "socket", "subprocess",
 )  # fmt: skip
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, since tests also wait for processes and servers."""
+    return int(cpu_count()) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
