@@ -1,4 +1,4 @@
-"""`python -m benchmarks.screen`: what would bring recipe fast94 further? On a GPU, 32 trainings vary ten settings.
+"""`python -m benchmarks.screen`: what brings recipe fast94 further? On a GPU, 32 trainings vary ten settings.
 
 Each setting has two levels, the recipe's and another. The design is orthogonal, so each effect is measured by all
 trainings (fractional factorial, 2^(10-5), resolution IV;
@@ -26,6 +26,10 @@ from pipeline.recipe import read_recipe
 RESULTS = PROJECT / "benchmarks" / "screen.csv"
 RECIPE, JUDGED_BY, FIRST_SEED, PROCESSES = "fast94", 5_000, 100, 3
 
+START: Changes = {  # the recipe as it was then; some of the other levels are in it now
+    "augment": {"padding": 4},
+    "train": {"peak_epoch": 2, "weight_decay": 5e-4, "ghost_batch": 0},
+}
 FACTORS: dict[str, Changes] = {  # what the other level changes
     "label_smoothing": {"train": {"label_smoothing": 0.1}},
     "cutout": {"augment": {"cutout": 8}},
@@ -48,7 +52,7 @@ def design() -> list[list[int]]:
 
 def trainings() -> Iterator[Params]:
     """The settings of each training, in the order of the design."""
-    base = changed(load_params(layout.PARAMS), SIDE_BY_SIDE, read_recipe(RECIPE))
+    base = changed(load_params(layout.PARAMS), SIDE_BY_SIDE, read_recipe(RECIPE), START)
     base = changed(base, {"train": rates(sweep(base)), "data": {"validation_images": JUDGED_BY}})
     for number, levels in enumerate(design()):
         taken = [changes for level, changes in zip(levels, FACTORS.values(), strict=True) if level > 0]
