@@ -10,12 +10,11 @@ import torch
 from cifar_resnet import layout
 from cifar_resnet.compute import prepare_compute
 from cifar_resnet.data import load_dataset
-from cifar_resnet.errors import UserError
 from cifar_resnet.evaluation import Evaluation
 from cifar_resnet.files import replacing, write_json
 from cifar_resnet.history import read_history
 from cifar_resnet.inference import predict_logits, softmax
-from cifar_resnet.lr_range import read_found_rates, read_sweep
+from cifar_resnet.lr_range import NoRatesError, read_found_rates, read_sweep
 from cifar_resnet.model_file import load_model
 from cifar_resnet.params import ComputeParams, DataParams, EvaluateParams
 from cifar_resnet.plots.evaluation import plot_confusion, plot_misclassified, plot_reliability
@@ -44,7 +43,7 @@ def run(data: DataParams, evaluate: EvaluateParams, compute: ComputeParams) -> N
     plot_misclassified(evaluation, dataset.test_images, evaluate.grid_images, layout.MISCLASSIFIED_PLOT)
     try:
         found = read_found_rates(layout.LR_FOUND)
-    except UserError:  # the sweep showed none
+    except NoRatesError:
         found = None
     plot_lr_curve(read_sweep(layout.LR_CURVE), found, layout.LR_CURVE_PLOT)
     plot_learning_curves(read_history(layout.HISTORY), layout.LEARNING_CURVES)

@@ -10,9 +10,8 @@ from cifar_resnet.batches import EpochBatches
 from cifar_resnet.compute import Compute, prepare_compute
 from cifar_resnet.console import progress
 from cifar_resnet.data import Dataset, load_dataset
-from cifar_resnet.errors import UserError
 from cifar_resnet.files import write_json
-from cifar_resnet.lr_range import LRSweep, find_rates, sweep
+from cifar_resnet.lr_range import LRSweep, NoRatesError, find_rates, sweep
 from cifar_resnet.params import AugmentParams, ComputeParams, DataParams, LRFindParams, ModelParams, TrainParams
 from cifar_resnet.training import LearningRates, Trainer, TrainingData, make_training_data, require_workable
 from pipeline.stage import main
@@ -34,7 +33,7 @@ def run(
         found = find_rates(measured, lr_find.rule)
         found.write_json(layout.LR_FOUND)
         print(f"found lr_min {found.lr_min:.4g} and lr_max {found.lr_max:.4g} ({found.rule})")
-    except UserError as reason:  # stage train knows whether the rates are needed; this one would have to run again
+    except NoRatesError as reason:  # stage train knows whether the rates are needed; this one would have to run again
         write_json(layout.LR_FOUND, {"not_found": str(reason)})
         print(f"found no learning rates: {reason}")
 

@@ -227,6 +227,9 @@ def test_a_sweep_that_shows_no_rates_stops_a_training_that_needs_them_and_no_oth
     assert {name for name, _ in Results({"lr_find": ()}, None, None).values} == {
         "lr_find/lr", "lr_find/loss", "lr_find/smoothed_loss"
     }  # fmt: skip
+    layout.LR_FOUND.unlink()  # no file is another case
+    with pytest.raises(UserError, match="is missing: run `dvc repro lr_find`"):
+        evaluate.run(settings.data, settings.evaluate, settings.compute)
 
 
 @pytest.mark.parametrize("stage", UNTRACKED, ids=lambda stage: stage.__name__)

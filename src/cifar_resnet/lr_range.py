@@ -62,14 +62,18 @@ class FoundRates:
         write_json(path, vars(self))
 
 
+class NoRatesError(UserError):
+    """The sweep shows no learning rates."""
+
+
 def read_found_rates(path: Path) -> FoundRates:
-    """Read what stage lr_find wrote; a UserError if there is nothing yet, or the sweep showed none."""
+    """Read what stage lr_find wrote; a UserError if there is nothing yet, a NoRatesError if the sweep showed none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run `dvc repro lr_find`") from None
     if reason := found.get("not_found"):
-        raise UserError(f"{reason}; or give train.lr_min and train.lr_max as numbers")
+        raise NoRatesError(f"{reason}; or give train.lr_min and train.lr_max as numbers")
     return FoundRates(**found)
 
 
@@ -94,23 +98,23 @@ def sweep(step: Callable[[float], float], settings: LRFindParams) -> Iterator[tu
 
 
 def find_rates(sweep: LRSweep, rule: str) -> FoundRates:
-    """Apply every rule; `lr_min` is where the loss starts to fall, `lr_max` is what `rule` says, else a UserError."""
+    """Apply every rule; `lr_min` is where the loss starts to fall, `lr_max` is what `rule` says, else NoRatesError."""
     lrs, losses = np.array(sweep.lrs), np.array(sweep.smoothed)
     if len(lrs) < MIN_POINTS:
-        raise UserError(
+        raise NoRatesError(
             f"the loss exploded after {len(lrs)} steps of the sweep, and {MIN_POINTS} are needed: lower "
             "lr_find.start_lr, or raise lr_find.steps"
         )
     fall = losses[: losses.argmin() + 1].max() - losses.min()
     if losses.argmin() == 0 or fall < 0.01 * losses.min():
-        raise UserError(
+        raise NoRatesError(
             f"the loss did not fall between the learning rates {lrs[0]:.3g} and {lrs[-1]:.3g}: widen the range from "
             "lr_find.start_lr to lr_find.end_lr, or raise lr_find.steps"
         )
     suggestions = {name: suggest(lrs, losses) for name, suggest in RULES.items()}
     lr_min, lr_max = suggestions["descent_start"], suggestions[rule]
     if lr_min >= lr_max:
-        raise UserError(
+        raise NoRatesError(
             f"rule {rule} suggests lr_max {lr_max:.3g}, which is not above lr_min {lr_min:.3g}: choose another "
             "lr_find.rule"
         )

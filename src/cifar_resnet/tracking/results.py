@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from cifar_resnet import layout
-from cifar_resnet.errors import UserError
 from cifar_resnet.history import EpochMetrics, read_history
-from cifar_resnet.lr_range import read_found_rates, read_sweep
+from cifar_resnet.lr_range import NoRatesError, read_found_rates, read_sweep
 from cifar_resnet.project import Project, Record, changed_setting, file_md5, read_lock
 
 Key = tuple[str, int]  # name and step of a metric's value
@@ -98,7 +97,7 @@ def _sweep_values() -> Iterator[tuple[Key, float]]:
     sweep = read_sweep(layout.LR_CURVE)
     for name, curve in (("lr", sweep.lrs), ("loss", sweep.losses), ("smoothed_loss", sweep.smoothed)):
         yield from (((f"lr_find/{name}", step), value) for step, value in enumerate(curve))
-    with suppress(UserError):  # it showed no rates
+    with suppress(NoRatesError):
         found = read_found_rates(layout.LR_FOUND)
         yield ("lr_find/lr_min", 0), found.lr_min
         yield ("lr_find/lr_max", 0), found.lr_max
