@@ -15,14 +15,24 @@ from cifar_resnet.params import Params
 from cifar_resnet.training import LearningRates, Trainer
 
 
-def test_each_part_is_normalized_alone_and_the_running_statistics_move_as_far_as_by_one_batch() -> None:
+@pytest.mark.parametrize(
+    ("size", "parts", "momentum"),
+    [
+        (4, [5, 5], 0.19),  # twice 0.1: 1 - 0.9 * 0.9 = 0.19
+        (3, [4, 4, 2], 0.271),
+        (2, [3, 3, 3], 0.271),  # there is room for four
+    ],
+)
+def test_each_part_is_normalized_alone_and_the_running_statistics_move_as_far_as_by_one_batch(
+    size: int, parts: list[int], momentum: float
+) -> None:
     torch.manual_seed(0)
-    images = torch.randn(10, 3, 8, 8) * torch.arange(1, 11).view(-1, 1, 1, 1)
-    norm = nn.BatchNorm2d(3, momentum=0.19)
+    images = torch.randn(sum(parts), 3, 8, 8) * torch.arange(1, sum(parts) + 1).view(-1, 1, 1, 1)
+    norm = nn.BatchNorm2d(3, momentum=momentum)
     net, apart = nn.Sequential(copy.deepcopy(norm)), copy.deepcopy(norm)
-    use_ghost_batches(net, 4)
-    apart.momentum = 0.1  # twice: 1 - 0.9 * 0.9 = 0.19
-    assert torch.equal(net(images), torch.cat([apart(images[:5]), apart(images[5:])]))
+    use_ghost_batches(net, size)
+    apart.momentum = 0.1
+    assert torch.equal(net(images), torch.cat([apart(part) for part in images.split(parts)]))
     torch.testing.assert_close(net[0].running_mean, apart.running_mean)
     torch.testing.assert_close(net[0].running_var, apart.running_var)
 

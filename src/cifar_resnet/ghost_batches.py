@@ -13,24 +13,22 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
     These are noisier than the whole batch's, which regularizes. The running statistics move as far in a step as by it.
     """
 
-    size: int  # images in a part, at least
+    size: int  # images in a part; where a batch is no multiple of it, a part has more, and the last one what is left
 
     def forward(self, x: Tensor) -> Tensor:
-        num_parts = len(x) // self.size
-        if not self.training or num_parts < 2:
+        if not self.training or len(x) < 2 * self.size:
             return super().forward(x)
+        parts = x.chunk(len(x) // self.size)  # the backward pass of tensor_split takes five times as long
         assert self.momentum is not None
-        momentum = 1 - (1 - self.momentum) ** (1 / num_parts)
-        # chunk, not tensor_split: its backward pass took five times as long.
-        parts = [
+        momentum = 1 - (1 - self.momentum) ** (1 / len(parts))  # chunk may make fewer parts than it was asked for
+        return torch.cat([
             F.batch_norm(part, self.running_mean, self.running_var, self.weight, self.bias, True, momentum, self.eps)
-            for part in x.chunk(num_parts)
-        ]
-        return torch.cat(parts)
+            for part in parts
+        ])  # fmt: skip
 
 
 def use_ghost_batches(net: nn.Module, size: int) -> None:
-    """Let every BatchNorm of `net` see `size` images at a time; all of it is saved as without."""
+    """Let every BatchNorm of `net` see `size` images at a time; its `state_dict` has the same names as before."""
     for module in net.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = GhostBatchNorm2d  # the same parameters and buffers, another forward
