@@ -101,7 +101,8 @@ class ServedModel(PythonModel):
             raise self._unexpected(f"an array of shape {array.shape}")
         if not np.issubdtype(array.dtype, np.integer):
             raise self._unexpected(f"values of type {array.dtype}")
-        if bool in map(type, np.array(images, dtype=object).flat):  # NumPy makes 0 and 1 of them among numbers
+        # NumPy makes 0 and 1 of them among the numbers of lists.
+        if isinstance(images, list) and bool in map(type, np.array(images, dtype=object).flat):
             raise self._unexpected("true or false among numbers")
         if array.min() < 0 or array.max() > 255:
             raise self._unexpected(f"values from {array.min()} to {array.max()}")
