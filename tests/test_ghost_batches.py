@@ -1,7 +1,6 @@
 """BatchNorm over parts of a batch."""
 
 import copy
-from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +8,6 @@ from support.project import make_digits
 from torch import nn
 
 from cifar_resnet.compute import prepare_compute
-from cifar_resnet.errors import UserError
 from cifar_resnet.ghost_batches import use_ghost_batches
 from cifar_resnet.params import Params
 from cifar_resnet.training import LearningRates, Trainer
@@ -56,10 +54,3 @@ def test_the_weights_have_the_same_names_with_and_without(tiny_params: Params) -
     inputs = torch.randn(64, 3, 32, 32)
     with torch.no_grad():
         assert not torch.equal(*[net(inputs) for net in nets])
-
-
-def test_several_processes_are_refused(tiny_params: Params) -> None:
-    train = tiny_params.train.model_copy(update={"ghost_batch": 32})
-    compute = replace(prepare_compute(tiny_params.compute), num_processes=2)
-    with pytest.raises(UserError, match=r"train.ghost_batch is 32; allowed with several processes: 0"):
-        Trainer(train, LearningRates(0.01, 0.1), compute).start(make_digits(seed=0), tiny_params.model, seed=0)

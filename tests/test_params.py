@@ -112,6 +112,11 @@ def test_ghost_batches_are_parts_of_a_batch(tmp_path: Path) -> None:
     assert line.endswith("params.yaml: train.ghost_batch is 300; allowed: 0, or 2 to half of batch_size, 256")
 
 
+def test_ghost_batches_are_refused_with_several_processes(tmp_path: Path) -> None:
+    line = refusal(changed(tmp_path, train={"ghost_batch": 32}, compute={"processes": 2}))
+    assert line.endswith("params.yaml: train.ghost_batch is 32; allowed with several compute.processes: 0")
+
+
 def test_each_mistake_has_its_own_line(tmp_path: Path) -> None:
     lines = refusal(changed(tmp_path, train={"epochs": 0, "momentum": 2}, model={"width": 3})).splitlines()
     assert [line.split(": ")[1].split(" is ")[0] for line in lines] == ["model.width", "train.epochs", "train.momentum"]

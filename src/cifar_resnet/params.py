@@ -179,11 +179,13 @@ class Params(Section):
     runtime: RuntimeParams
 
     @model_validator(mode="after")
-    def _network_has_the_layer(self) -> Self:
+    def _sections_fit_together(self) -> Self:
         if self.gradcam.layer not in (layers := self.model.gradcam_layers):
             raise ValueError(
                 f"gradcam.layer is {self.gradcam.layer!r}; {self.model.network} allows {' | '.join(layers)}"
             )
+        if (parts := self.train.ghost_batch) and self.compute.processes > 1:  # they normalize over a whole batch
+            raise ValueError(f"train.ghost_batch is {parts}; allowed with several compute.processes: 0")
         return self
 
 

@@ -154,13 +154,8 @@ class Trainer:
     num_workers: int = 0  # processes that prepare batches
 
     def start(self, dataset: Dataset, model: ModelParams, seed: int) -> TrainingState:
-        """An untrained network, whose initial weights follow from the seed, with its optimizer.
-
-        A UserError if BatchNorm is to see parts of a batch that several processes share.
-        """
+        """An untrained network, whose initial weights follow from the seed, with its optimizer."""
         train, device = self.settings, self.compute.device
-        if train.ghost_batch and self.compute.num_processes > 1:
-            raise UserError(f"train.ghost_batch is {train.ghost_batch}; allowed with several processes: 0")
         if train.optimizer == "muon" and "bf16" not in native_precisions(device) and self.compute.rank == 0:
             print(f"warning: train.optimizer is muon, whose products are bf16, which this {device.type} has to emulate:"
                   " slow", file=sys.stderr)  # fmt: skip
