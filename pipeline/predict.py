@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -134,16 +134,23 @@ def write_overlay(folder: Path, number: int, path: Path, picture: Images) -> Non
     image.resize(size, Image.Resampling.NEAREST).save(folder / f"{number + 1:04}_{path.stem[:40]}.png")
 
 
+def path_of(text: str) -> Path:
+    """A path; an empty text, which Path takes for this folder, is refused: argparse shows the error."""
+    if not text:
+        raise ArgumentTypeError("the path is empty, as that of an unset variable is")
+    return Path(text)
+
+
 if __name__ == "__main__":
     parser = ArgumentParser(prog="python -m pipeline.predict", description=__doc__)
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE_OR_FOLDER")
+    parser.add_argument("images", nargs="+", type=path_of, metavar="IMAGE_OR_FOLDER")
     parser.add_argument("--top", type=int, default=3, help="classes to show, the most probable first (default: 3)")
     parser.add_argument(
         "--format", choices=("table", "json", "csv"), default="table",
         help="print a table (default), one JSON object per line, or CSV",
     )  # fmt: skip
     parser.add_argument(
-        "--gradcam", type=Path, metavar="FOLDER", help="write each image beside its heat map to this folder"
+        "--gradcam", type=path_of, metavar="FOLDER", help="write each image beside its heat map to this folder"
     )
     options = parser.parse_args()
     main(lambda: run(options, load_params(layout.PARAMS)))

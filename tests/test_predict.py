@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -65,6 +66,11 @@ def test_images_of_any_size_and_mode_are_read(tmp_path: Path, mode: str, size: t
     assert seen.shape == (32, 32, 3)
     assert seen.dtype == np.uint8
     assert abs(seen.mean() - 200) < (60 if mode == "1" else 5)  # a palette rounds, and one bit a pixel dithers
+
+
+def test_a_pgm_of_16_bits_keeps_its_brightness(tmp_path: Path) -> None:
+    Image.fromarray(np.full((32, 32), 200 * 257, np.uint16)).save(tmp_path / "scan.pgm")
+    assert (read_image(tmp_path / "scan.pgm", 32) == 200).all()
 
 
 def test_a_photo_is_turned_upright(tmp_path: Path) -> None:
@@ -150,6 +156,16 @@ def test_the_probabilities_are_those_of_evaluate(
             assert prediction["probability"] == pytest.approx(expected.loc[index, f"p_{prediction['class']}"], abs=1e-5)
         probabilities = [prediction["probability"] for prediction in answer["predictions"]]
         assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_an_empty_path_is_not_taken_for_this_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["predict", ""])
+    monkeypatch.delitem(sys.modules, "pipeline.predict", raising=False)
+    with pytest.raises(SystemExit):
+        runpy.run_module("pipeline.predict", run_name="__main__")
+    assert "argument IMAGE_OR_FOLDER: the path is empty" in capsys.readouterr().err
 
 
 def test_folders_are_searched_whole_without_hidden_files_and_what_is_no_picture(tmp_path: Path) -> None:

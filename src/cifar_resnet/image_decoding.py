@@ -39,7 +39,7 @@ def decode_image(file: Path | BinaryIO, side_px: int) -> NDArray[np.uint8]:
         with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or 0):
                 raise Image.DecompressionBombError
-            if image.mode not in ("I", "F"):
+            if image.mode not in ("I", "F") or (image.mode, image.format) == ("I", "PPM"):
                 return _fit(image, side_px)
     except Image.DecompressionBombError:
         raise ValueError(f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels: scale it down first") from None
@@ -60,7 +60,7 @@ def _fit(image: Image.Image, side_px: int) -> NDArray[np.uint8]:
     image.load()
     if (turn := _turn_upright(image)) is not None:  # a flip from left to right is number 0
         image = image.transpose(turn)
-    if image.mode.startswith("I;16"):  # 16 bits of grey, which convert() would clip at 255
+    if image.mode.startswith("I"):  # 16 bits of grey, which convert() would clip at 255
         image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
