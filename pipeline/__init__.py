@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-STARTED_NS = time.time_ns()  # before any other module is imported: code that is changed later is not what runs
+STARTED_NS = time.time_ns()  # taken before the other imports: code changed after this moment is not the code that runs
 
-# The library is imported from beside this package, never from an installed copy, so that a queued or temporary
-# DVC experiment, which runs in a checkout of its own, runs its own code.
+# The library is imported from beside this package, never from an installed copy. So a queued or temporary DVC
+# experiment, which runs in its own checkout, uses its own code.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 if sys.platform == "win32":
@@ -17,7 +17,7 @@ if sys.platform == "win32":
 
 
 def _explain_missing_module(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Name in one line what a module that cannot be found is missing from; other errors are shown as always."""
+    """Say in one line where a missing module should come from; show other errors as Python does."""
     name = getattr(error, "name", None) if kind is ModuleNotFoundError else None
     if not name:
         sys.__excepthook__(kind, error, trace)

@@ -26,7 +26,7 @@ UPLOADS = TemporaryDirectory(prefix="cifar-resnet-app-")  # removed when this pr
 os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": UPLOADS.name, "HF_HUB_OFFLINE": "1"}
 # Where `make app` installs Gradio, which asks for an older Pillow than this project's.
 sys.path.append(str(Path(__file__).resolve().parent.parent / "build" / "app"))
-if __name__ == "__main__":  # before Gradio is needed, so that help needs none
+if __name__ == "__main__":  # before Gradio is imported: --help works without it
     ArgumentParser("python -m pipeline.app", description=__doc__).parse_args()
 try:
     import gradio as gr

@@ -1,6 +1,6 @@
 """`python -m pipeline.check`: is params.yaml valid, and does anything on this machine prevent a run?
 
-With --write-schema, write the schema by which editors check params.yaml.
+With --write-schema, write the schema that editors check params.yaml with.
 """
 
 import json
@@ -21,10 +21,13 @@ SCHEMA = Path("params.schema.json")
 
 
 def run(project: Project) -> None:
-    """Say that params.yaml, of which `project` was made, is valid, and what may stop a run; a UserError if it will."""
+    """Say that params.yaml is valid, since `project` was made from it, and what may stop a run.
+
+    A UserError if something will stop a run.
+    """
     print(f"{layout.PARAMS} is valid")
     if not has_git() and not works_without_git():
-        subprocess.run([sys.executable, "-m", "dvc", "config", "--local", "core.no_scm", "true"])  # says why it fails
+        subprocess.run([sys.executable, "-m", "dvc", "config", "--local", "core.no_scm", "true"])  # prints why it fails
         if works_without_git():
             print("no Git repository here: DVC was set to work without one, in .dvc/config.local")
     findings = examine(project)

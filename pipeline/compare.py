@@ -27,9 +27,9 @@ from pipeline.stage import main
 
 
 def run(options: Namespace, params: Params) -> None:
-    """Print a table, the verdict and what is behind it; a UserError if the runs cannot be compared."""
+    """Print a table, the verdicts and their details; a UserError if the runs cannot be compared."""
     words, in_columns = options.runs, as_markdown if options.markdown else as_text
-    if len(words) < 2 or len(set(words)) < len(words) or "" in words:  # Git takes an empty one for HEAD
+    if len(words) < 2 or len(set(words)) < len(words) or "" in words:  # Git reads an empty name as HEAD
         raise UserError(f"{' '.join(words)}: give two or more different runs, such as `HEAD workspace`")
     if groups := {word: runs for word in words if (runs := read_group(word, params))}:
         if single := next((word for word in words if word not in groups), None):
@@ -47,7 +47,7 @@ def run(options: Namespace, params: Params) -> None:
 
 
 def read_comparisons(words: Sequence[str], params: Params) -> list[Comparison]:
-    """Each of the runs that `words` mean, against the first."""
+    """Compare the first of the runs that `words` name with each of the others."""
     first, *others = runs = [read_run(word, params) for word in words]
     require_same_images(runs)
     return [Comparison(first, other, len(others)) for other in others]
@@ -64,7 +64,7 @@ def write_page(comparison: Comparison, params: Params) -> Path:
 
 
 def details(comparison: Comparison) -> Iterator[str]:
-    """What is behind a verdict: classes, confusions, settings and code, a line each."""
+    """The details of a verdict, a line each: classes, confusions, settings and code."""
     yield f"{comparison.first.name} -> {comparison.other.name}"
     for name, counts, interval in comparison.class_changes():
         clear = ", more than chance" if interval.leaves_0_out else ""

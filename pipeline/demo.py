@@ -25,9 +25,9 @@ RECIPE = Path("recipes") / "digits.yaml"
 
 
 def run() -> None:
-    """Run all five stages and say what came out; a UserError if one failed, which has said why."""
+    """Run all five stages and print the result; a UserError if one fails, after its own message."""
     prepare_project(layout.DEMO, RECIPE)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # this Python for the stages
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # stages run with this Python
     environment = {**os.environ, "DVC_NO_ANALYTICS": "1", "MLFLOW_TRACKING_URI": tracking_uri(), "PATH": path}
     for command in (["dvc", "repro"], ["pipeline.sync"]):
         if subprocess.run([sys.executable, "-m", *command], cwd=layout.DEMO, env=environment).returncode:
@@ -46,7 +46,7 @@ Continue with  make ui                             the run in MLflow
 
 
 def prepare_project(folder: Path, recipe: Path) -> None:
-    """Make `folder` a DVC project with this one's code, and its settings changed by `recipe`, which are checked."""
+    """Make `folder` a DVC project with this project's code, and with its settings changed by `recipe` and checked."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / ".dvc" / "config").exists():
         subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--force", "--quiet"], cwd=folder, check=True)
@@ -58,13 +58,13 @@ def prepare_project(folder: Path, recipe: Path) -> None:
         shutil.copy(file, folder)
     overlay(layout.PARAMS, read_settings(recipe), folder / layout.PARAMS)
     pictures = load_params(folder / layout.PARAMS).data.folder  # a dependency of stage download, used or not
-    if not (folder / pictures).exists():  # it may be one of your own elsewhere
+    if not (folder / pictures).exists():  # data.folder may name an existing folder elsewhere
         (folder / pictures).mkdir(parents=True)
         (folder / pictures / ".gitignore").touch()  # DVC warns of an empty folder
 
 
 def overlay(params: Path, changes: dict[str, dict[str, Any]], destination: Path) -> None:
-    """Write `params` to `destination` with some settings changed, and the comments and all others kept."""
+    """Write `params` to `destination` with some settings changed; comments and other settings stay."""
     yaml = YAML()
     content = yaml.load(params)
     for section, settings in changes.items():

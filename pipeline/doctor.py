@@ -1,4 +1,4 @@
-"""`python -m pipeline.doctor`: what here would stop a run or lose its results; one line each, with the remedy."""
+"""`python -m pipeline.doctor`: find what would stop a run or lose its results; one line each, with the remedy."""
 
 import sys
 

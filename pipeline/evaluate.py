@@ -1,4 +1,4 @@
-"""Stage `evaluate`: every test image's prediction, the figures that follow, the mistakes, and the training's curves."""
+"""Stage `evaluate`: the prediction for every test image, the metrics, the mistakes, and the training's curves."""
 
 from collections import Counter
 from dataclasses import replace
@@ -25,7 +25,7 @@ from pipeline.stage import main
 
 def run(data: DataParams, evaluate: EvaluateParams, compute: ComputeParams) -> None:
     """Write metrics, tables and pictures of the test set, and pictures of the sweep and of the epochs."""
-    # In float32, whatever the training used: a served model gives these probabilities, apart from rounding.
+    # Always float32, as in a served model, which so gives the same probabilities, apart from rounding.
     resolved = replace(prepare_compute(compute), precision=torch.float32)
     dataset = load_dataset(layout.DATA / data.dataset)
     net = resolved.place(load_model(layout.MODEL).net)
@@ -52,13 +52,13 @@ def run(data: DataParams, evaluate: EvaluateParams, compute: ComputeParams) -> N
 
 
 def write_tables(evaluation: Evaluation) -> None:
-    """Write the predictions, the confusion matrix, the pairs most confused and the mistakes as CSV."""
+    """Write the predictions, the confusion matrix, the most confused pairs and the mistakes as CSV."""
     classes, wrong = evaluation.classes, evaluation.misclassified
     names = np.array(classes, dtype=object)
     predictions = pd.DataFrame({"true": names[evaluation.labels], "predicted": names[evaluation.predicted]})
     probabilities = pd.DataFrame(evaluation.probabilities, columns=[f"p_{name}" for name in classes])
     confusion = pd.DataFrame(evaluation.confusion, columns=classes)
-    confusion.insert(0, "true", classes, allow_duplicates=True)  # a class may have that name
+    confusion.insert(0, "true", classes, allow_duplicates=True)  # a class may be named `true`
     mistakes = predictions.iloc[wrong].assign(
         probability=evaluation.confidence[wrong], true_probability=evaluation.true_probability[wrong]
     )

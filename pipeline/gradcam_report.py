@@ -1,4 +1,4 @@
-"""Stage `gradcam_report`: the mistakes beside what the network looked at, as a page and a picture; the model card."""
+"""Stage `gradcam_report`: the mistakes with Grad-CAM maps, as a page and a picture; and the model card."""
 
 import hashlib
 import json
@@ -57,7 +57,7 @@ def run(
         layout.GRADCAM_PLOT,
     )
     used = json.loads(layout.TRAIN_METRICS.read_text(encoding="utf-8"))
-    rates = {name: f"{used[name]:.4g}" for name in ("lr_min", "lr_max")}  # in place of `find`
+    rates = {name: f"{used[name]:.4g}" for name in ("lr_min", "lr_max")}  # where the settings may say `find`
     report = Report(
         dataset=dataset.name,
         evaluation=evaluation,

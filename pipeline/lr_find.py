@@ -33,7 +33,7 @@ def run(
         found = find_rates(measured, lr_find.rule)
         found.write_json(layout.LR_FOUND)
         print(f"found lr_min {found.lr_min:.4g} and lr_max {found.lr_max:.4g} ({found.rule})")
-    except NoRatesError as reason:  # stage train knows whether the rates are needed; this one would have to run again
+    except NoRatesError as reason:  # no error here, or this stage would run again; stage train knows if it needs rates
         write_json(layout.LR_FOUND, {"not_found": str(reason)})
         print(f"found no learning rates: {reason}")
 
@@ -42,7 +42,7 @@ def run_sweep(
     dataset: Dataset, data: TrainingData, model: ModelParams, lr_find: LRFindParams, train: TrainParams,
     compute: Compute,
 ) -> LRSweep:  # fmt: skip
-    """Train an untrained network, of the sweep's own seed, for a few steps at a rising learning rate."""
+    """Train a new network, made from the sweep's own seed, for a few steps at a rising learning rate."""
     not_averaged = train.model_copy(update={"ema_decay": 0.0})  # the sweep has no use for averaged weights
     trainer = Trainer(not_averaged, LearningRates(lr_find.start_lr, lr_find.end_lr), compute)
     state = trainer.start(dataset, model, lr_find.seed)
@@ -58,7 +58,7 @@ def run_sweep(
 
 
 def _endless_batches(data: TrainingData, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Without an epoch's last batch if it is short: its loss is noisier, and would count like the others."""
+    """The batches of one epoch after another, without short last batches: their loss is noisier but counts the same."""
     for epoch in count():
         batches = EpochBatches(data.images, data.labels, data.augment, batch_size, seed, epoch)
         loaded = batches.load(first=0, num_workers=0, pin_memory=False)

@@ -23,14 +23,14 @@ from cifar_resnet.params import Params, load_params
 from cifar_resnet.prediction import Ranked, load_predictor
 from pipeline.stage import main
 
-ENLARGEMENT = 8  # of the overlays, so that a screen shows them at a useful size
-WIDEST_COLUMN = 60  # characters; a longer path pushes its own row out of line, not all rows
+ENLARGEMENT = 8  # of the overlays, so that they are large enough on a screen
+WIDEST_COLUMN = 60  # characters; a longer path shifts its own row only
 
 
 def run(options: Namespace, params: Params) -> None:
-    """Print what the network of this project, or else of the demo, makes of the images, batch by batch.
+    """Print the classes of the images by the model of this project, or else of the demo, batch by batch.
 
-    A UserError if the model or an argument cannot be used, or some of the images, after the others were predicted.
+    A UserError if the model or an argument cannot be used; and at the end, if some of the images could not be used.
     """
     predictor = load_predictor(params.compute)
     classes = predictor.model.classes
@@ -69,7 +69,7 @@ def run(options: Namespace, params: Params) -> None:
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
-    """The given files, and the image files in the given folders and the folders in them, by name; no hidden ones.
+    """The given files, and the image files in the given folders, as `images_in` lists them.
 
     A UserError if a path does not exist, or a folder cannot be listed or holds no image file.
     """
@@ -88,7 +88,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files in a folder and the folders in it, by name; no hidden ones, and no links to folders."""
+    """The image files in a folder and its subfolders, sorted by name, without hidden files and links to folders."""
     found, suffixes = [], image_suffixes()
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
@@ -101,7 +101,7 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def read_usable(paths: Sequence[Path], numbers: Iterable[int], side_px: int, bar: "tqdm[Never]") -> dict[int, Images]:
-    """By number, those of the images with these numbers that can be read; the others are named."""
+    """Read the images with these numbers, and return them by number; print an error for each that cannot be read."""
     read = {}
     for number in numbers:
         try:
@@ -128,16 +128,16 @@ def write_row(kind: str, path: Path, ranked: Ranked, widths: Sequence[int]) -> N
 
 
 def write_overlay(folder: Path, number: int, path: Path, picture: Images) -> None:
-    """Write a PNG, numbered since images from different folders may share a name."""
+    """Write a PNG; its number tells images of the same name in different folders apart."""
     image = Image.fromarray(picture)
     size = (ENLARGEMENT * image.width, ENLARGEMENT * image.height)
     image.resize(size, Image.Resampling.NEAREST).save(folder / f"{number + 1:04}_{path.stem[:40]}.png")
 
 
 def path_of(text: str) -> Path:
-    """A path; an empty text, which Path takes for this folder, is refused: argparse shows the error."""
+    """The path in `text`. Empty text is an error, which argparse shows: Path would read it as this folder."""
     if not text:
-        raise ArgumentTypeError("the path is empty, as that of an unset variable is")
+        raise ArgumentTypeError("the path is empty; perhaps a variable is not set")
     return Path(text)
 
 

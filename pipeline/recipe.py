@@ -39,7 +39,7 @@ def as_options(settings: Mapping[str, Any]) -> list[str]:
 
 
 def run(name: str) -> None:
-    """Become `dvc exp run` with the settings of a recipe, which are checked first."""
+    """Check the settings of a recipe, and replace this process by `dvc exp run` with them."""
     recipe = read_recipe(name)
     read_project(recipe)
     options = as_options(flat(recipe))

@@ -13,7 +13,7 @@ from pipeline.stage import main
 
 
 def print_table() -> None:
-    """Print a line per run, those of the same weights below each other."""
+    """Print a line per run; runs with the same weights are below each other."""
     rows = rows_of_runs(load_params(layout.PARAMS))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -21,14 +21,14 @@ from pipeline.stage import main
 
 
 def run_search(project: Project, count: int, ranges: Mapping[str, str], name: str | None) -> None:
-    """Run the trials that are missing, and print what came of all; a UserError if there are no held-out images."""
+    """Run the trials that are missing, and print all results; a UserError if there are no held-out images."""
     if not project.params.data.validation_images:
         raise UserError("data.validation_images is 0, so the test set would choose: set it above 0, such as 5000")
     space = read_space(project, ranges)
     import optuna
 
     group = name or group_name(project, ranges)
-    # The same seed and results give the same proposals, so a search that was stopped goes the same way again.
+    # The same seed and results give the same proposals, so a search that was stopped proposes the same trials again.
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
     rows, states = [], set()
     for number in range(count):
@@ -51,7 +51,7 @@ def run_search(project: Project, count: int, ranges: Mapping[str, str], name: st
 
 
 def read_space(project: Project, ranges: Mapping[str, str]) -> dict[str, Any]:
-    """The ranges as Optuna's distributions, by setting; a UserError if one is none, or Optuna is not installed."""
+    """The ranges as Optuna's distributions, by setting; a UserError if one is invalid, or Optuna is not installed."""
     try:
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
     except ModuleNotFoundError:
@@ -76,7 +76,7 @@ def read_space(project: Project, ranges: Mapping[str, str]) -> dict[str, Any]:
 
 
 def require_allowed(project: Project, setting: str, value: Any) -> None:
-    """Refuse a value that no trial could have, by a UserError; those that do not fit others are left to the trials."""
+    """A UserError if no trial could have this value; a value that only conflicts with others is left to the trials."""
     section, key = setting.split(".")
     try:
         parse_params({**project.settings, section: {**project.settings[section], key: value}}, "a range")

@@ -23,7 +23,7 @@ from pipeline.stage import main
 
 
 def run_seeds(count: int, name: str | None, recipe_name: str | None) -> None:
-    """Run the seeds that are missing, and print what came of all; a UserError if one fails."""
+    """Run the seeds that are missing, and print all results; a UserError if a seed fails."""
     recipe = read_recipe(recipe_name) if recipe_name else {}
     project = read_project(recipe)
     group = name or group_name(project, {SEED: "any"})
@@ -33,7 +33,7 @@ def run_seeds(count: int, name: str | None, recipe_name: str | None) -> None:
     print(f"\n{as_text(seed_table({group: runs}))}\n\n{describe_seeds(group, runs)}")
     sample = seed_sample(runs)
     figures = {"seeds/count": float(count), "seeds/mean": sample.mean}
-    if count > 1:  # of one seed, there is no deviation
+    if count > 1:  # one seed has no deviation
         figures |= {"seeds/standard_deviation": sample.standard_deviation}
         figures |= {"seeds/interval_low": sample.interval.low, "seeds/interval_high": sample.interval.high}
     from cifar_resnet.tracking.groups import publish_group  # 2 s
@@ -55,9 +55,9 @@ def run_once(group: str, member: str, settings: Mapping[str, Any]) -> str:
 
 
 def group_name(project: Project, varied: Mapping[str, str]) -> str:
-    """A name that is another one for other settings, code or pictures, or other values of the `varied` settings."""
+    """A name that changes with the settings, the code, the pictures and the values of the `varied` settings."""
     data, inputs = project.params.data, project.inputs("train").files.items()
-    files = {path: md5 for path, md5 in inputs if path.endswith(".py")}  # data and rates may be there or not yet
+    files = {path: md5 for path, md5 in inputs if path.endswith(".py")}  # data and rates may not exist yet
     if data.dataset == "folder":  # other data sets follow from the settings
         files |= {data.folder: path_md5(Path(data.folder))}
     key = training_key(Inputs({**project.tracked, **varied}, files))
@@ -65,7 +65,7 @@ def group_name(project: Project, varied: Mapping[str, str]) -> str:
 
 
 def one_or_more(text: str) -> int:
-    """How many members of a group are asked for; argparse shows the errors."""
+    """The number of members of a group; argparse shows the errors."""
     if (number := int(text)) < 1:
         raise ArgumentTypeError(f"{number}; allowed: 1 or more")
     return number

@@ -1,4 +1,4 @@
-"""How stages and commands start and end: settings in, results published, one line for what the user can correct."""
+"""How stages and commands start and end: read the settings, publish results, show the user's errors in one line."""
 
 import errno
 import gc
@@ -26,21 +26,22 @@ CLOSED_OR_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.E
 
 
 def main(run: Callable[..., None], description: str | None = None) -> None:
-    """Call `run` with what its signature names, and exit. A `description` is the help of a command without arguments.
+    """Call `run` with the arguments that its signature names, and exit.
 
-    These are sections of params.yaml; `project`, all that params.yaml and dvc.yaml say; and for a stage `inputs`,
-    what it depends on. Both files are read once, here.
+    They can be sections of params.yaml; `project`, which holds all of params.yaml and dvc.yaml; and for a stage
+    `inputs`, what the stage depends on. Both files are read once, here. `description` is the help text of a command
+    without arguments.
     """
     if description:
         ArgumentParser(f"python -m pipeline.{Path(inspect.getfile(run)).stem}", description=description).parse_args()
-    gc.freeze()  # what was imported stays: looking for garbage among it, at the end once more, cost 1.1 CPU seconds
-    # Let `finally` blocks run before the process ends; 128 + the signal's number is what shells report.
+    gc.freeze()  # imported objects are no garbage: to search them, and again at the end, cost 1.1 CPU seconds
+    # Let `finally` blocks run before the process ends; shells report 128 + the signal's number.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         if not layout.PARAMS.exists() and not DEFINITION.exists():
             raise UserError(f"{Path.cwd()} is not this project's folder: change to the one with {layout.PARAMS} first")
-        with suppress(UserError, sqlite3.Error):  # what needs the store reports that in its own words
-            if former := follow_move():  # of the whole project
+        with suppress(UserError, sqlite3.Error):  # code that needs the store reports the error itself
+            if former := follow_move():  # the whole project was moved
                 print(
                     f"the project was moved or copied: its MLflow store no longer points into {former}", file=sys.stderr
                 )
@@ -58,7 +59,7 @@ def main(run: Callable[..., None], description: str | None = None) -> None:
     except BrokenPipeError:
         if not _has_closed_output():
             raise
-        sys.exit(128 + signal.SIGPIPE)  # as shells report a program that writes to `head` after it has ended
+        sys.exit(128 + signal.SIGPIPE)  # what shells report for a program whose reader, such as `head`, has ended
     except OSError as error:
         if error.errno not in CLOSED_OR_FULL:
             raise
@@ -77,7 +78,7 @@ def run_stage(stage: Stage, run: Callable[..., None], project: Project) -> None:
     require_lasting_results(project)
     inputs = project.inputs(stage.name)
     require_older(inputs, STARTED_NS)
-    if removed := remove_false_records():  # this stage would build on them
+    if removed := remove_false_records():  # this stage would use the false results
         raise UserError("\n".join(f"{line}: run `dvc repro` again" for line in removed))
     call(run, project=project, inputs=inputs, **vars(project.params))
     require_unchanged(stage.name, inputs)
@@ -93,10 +94,10 @@ def run_stage(stage: Stage, run: Callable[..., None], project: Project) -> None:
 
 
 def _has_closed_output() -> bool:
-    """Whether nobody reads stdout or stderr any more; what Python yet writes to it at its end then goes nowhere."""
+    """Whether nobody reads stdout or stderr any more. If so, discard what Python writes there when it ends."""
     states = select.poll()
     for output in (sys.stdout, sys.stderr):
-        states.register(output, 0)  # asks for nothing, and hears of errors and ends only
+        states.register(output, 0)  # 0: report only errors and closed readers
     closed = [descriptor for descriptor, _ in states.poll(0)]
     for descriptor in closed:
         os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

@@ -35,7 +35,7 @@ def run(
     training_data = make_training_data(dataset, data, augment)
     require_workable(train, augment, training_data)
     rates = choose_rates(train)
-    # On a CPU they would take the cores from the training, of which they need 2 %.
+    # On a CPU, loader processes would take cores from the training, and loading needs only 2 % of them.
     auto_workers = min(4, resolved.threads) if resolved.device.type == "cuda" else 0
     trainer = Trainer(train, rates, resolved, auto_workers if runtime.workers == "auto" else runtime.workers)
     state = trainer.start(dataset, model, train.seed)
@@ -48,7 +48,7 @@ def run(
             pass
         return
 
-    computed = f"PyTorch {torch.__version__} on {resolved}"  # what decides the last bits, beside the training key
+    computed = f"PyTorch {torch.__version__} on {resolved}"  # this decides the last bits, beside the training key
     console = TrainingConsole(state, len(training_data.held_out_labels))
 
     def save() -> None:
@@ -85,9 +85,9 @@ def run(
 
 
 def choose_rates(train: TrainParams) -> LearningRates:
-    """The given learning rates, or those that stage lr_find found.
+    """The learning rates in the settings, or where these say `find`, the rates that stage lr_find found.
 
-    A UserError if it found none that is needed, or they are in the wrong order.
+    A UserError if stage lr_find did not find a rate that is needed, or if lr_min is not below lr_max.
     """
     lr_min = read_found_rates(layout.LR_FOUND).lr_min if train.lr_min == "find" else train.lr_min
     lr_max = read_found_rates(layout.LR_FOUND).lr_max if train.lr_max == "find" else train.lr_max

@@ -12,7 +12,7 @@ from pipeline.stage import main
 
 
 def run(runtime: RuntimeParams) -> None:
-    """Become the UI's server, or say where the runs are if a server keeps them.
+    """Replace this process by the UI's server; or if the runs are on a server, print its address.
 
     A UserError if the port or the store cannot be used.
     """
@@ -28,12 +28,12 @@ def run(runtime: RuntimeParams) -> None:
     address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     environment = {
         **os.environ,
-        "MLFLOW_BACKEND_STORE_URI": uri,  # it may hold a password, which every user of the machine sees in arguments
-        # MLflow would also start eight processes, of 230 MB each, for background jobs of which this project has none.
+        "MLFLOW_BACKEND_STORE_URI": uri,  # not an argument, which all users can see: it may hold a password
+        # MLflow would also start eight processes of 230 MB each for background jobs, and this project has none.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     print(f"MLflow on {page} (Ctrl-C ends it)")
-    print(f"all curves in one picture each: {page}&compareRunsMode=CHART")
+    print(f"charts with the curves of all runs: {page}&compareRunsMode=CHART")
     if "MLFLOW_SERVER_ALLOWED_HOSTS" not in os.environ:
         print(
             "It answers only to this address. For a proxy or a forwarded port: MLFLOW_SERVER_ALLOWED_HOSTS=NAME:PORT "
@@ -46,7 +46,7 @@ def run(runtime: RuntimeParams) -> None:
 def free_port() -> int:
     """The port to serve on, from the environment variable MLFLOW_PORT or 5000.
 
-    A UserError if it is no port, or cannot be used.
+    A UserError if it is not a port number, or cannot be used.
     """
     text = os.environ.get("MLFLOW_PORT") or "5000"
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
