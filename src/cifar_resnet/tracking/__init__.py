@@ -1,7 +1,7 @@
-"""Runs in MLflow: followed while training lasts, complete and unique for each state of the pipeline afterwards.
+"""Runs in MLflow: followed while training lasts; afterwards one complete run for each state of the pipeline.
 
-The only package that imports MLflow. What MLflow reads from the environment when it is imported is set here, unless the
-user has set it.
+Only this package imports MLflow. It sets the environment variables that MLflow reads when it is imported, unless the
+user has set them.
 """
 
 import os
@@ -9,7 +9,7 @@ import os
 for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # MLflow would wait 120 s for an answer and ask 8 times, which can hold up a training for a quarter of an hour.
+    # By default MLflow waits 120 s for an answer and asks 8 times: that can stop a training for a quarter of an hour.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "PGCONNECT_TIMEOUT": "5",  # seconds for each address of a PostgreSQL server; the default waits 130

@@ -1,4 +1,4 @@
-"""A group of seeds or of a search in MLflow: one parent run, which the UI folds the others under."""
+"""A group of seeds or of a search in MLflow: one parent run, with the others below it in the UI."""
 
 from collections.abc import Collection, Mapping
 
@@ -12,9 +12,9 @@ PARENT = "mlflow.parentRunId"  # MLflow's own
 
 @store_errors()
 def publish_group(params: Params, group: str, states: Collection[str], figures: Mapping[str, float]) -> str:
-    """Make or complete the parent run of a group, and put the runs of these states below it; returns what is there.
+    """Make or complete the parent run of a group, and put the runs of these states below it.
 
-    A UserError if the store fails.
+    Returns a line that names the group and counts its runs. A UserError if the store fails.
     """
     with (store := open_store(params.runtime.experiment)).lock:
         runs = find(store)

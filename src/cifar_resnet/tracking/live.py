@@ -18,20 +18,20 @@ from cifar_resnet.tracking.results import Key, epoch_values
 from cifar_resnet.tracking.store import Store, open_store, warn
 
 SYSTEM_SECONDS = 10  # between two samples of CPU, memory, disk and network, each of 15 ms of CPU time
-logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)  # it announces its start and its end
+logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)  # it logs its start and its end
 
 
 @dataclass
 class LiveRun:
-    """A run that gets a training's epochs as they end. If the store fails, it is left alone until the training ends."""
+    """A run that gets each epoch when it ends. After a failure, the store is not used until the training ends."""
 
     target: tuple[Store, Run] | None = None  # None: there is no run
     logged: set[Key] = field(default_factory=set)
     failed: bool = False
-    monitor: Any = None  # MLflow's, of the machine
+    monitor: Any = None  # MLflow's monitor of the machine
 
     def open(self, project: Project, inputs: Inputs, finished: Sequence[EpochMetrics]) -> None:
-        """Continue the run of an interrupted training, or start one; it gets the `finished` epochs that it lacks."""
+        """Continue the run of an interrupted training, or start a run, and add the `finished` epochs that it lacks."""
         with self._or_silence():
             store = open_store(project.params.runtime.experiment)
             runs.close_dead_runs(store, locked_workspace=workspace_id())
@@ -47,10 +47,10 @@ class LiveRun:
                 store.client.update_run(run.info.run_id, runs.RUNNING)
                 runs.set_tags(store, run, tags)
                 self.logged.update(runs.logged_values(store, run))
-            else:  # there are no weights yet to name it by
+            else:  # named by the training, since there are no weights yet
                 name = f"{runs.short_name(project)}-training-{training[:8]}"
                 run = runs.create_run(store, project.tracked, name, tags)
-            for superseded in earlier:  # this very training does all of theirs again
+            for superseded in earlier:  # this training repeats all of their epochs
                 store.client.delete_run(superseded.info.run_id)
             self.target = store, run
             self.monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
@@ -61,7 +61,7 @@ class LiveRun:
             self.log_epoch(epoch)
 
     def log_epoch(self, epoch: EpochMetrics) -> None:
-        """Log an epoch, once: one that the run already has is passed over."""
+        """Log an epoch, unless the run already has it."""
         if self.target and not self.failed:
             with self._or_silence():
                 values = {key: value for key, value in epoch_values(epoch).items() if key not in self.logged}
@@ -69,7 +69,7 @@ class LiveRun:
                 self.logged |= values.keys()
 
     def close(self, status: str) -> None:
-        """Set how the run ended. A store that failed meanwhile gets one more chance."""
+        """Set how the run ended. A store that failed before is tried once more."""
         if self.target:
             store, run = self.target
             with suppress(Exception) if self.failed else self._or_silence():
@@ -81,23 +81,23 @@ class LiveRun:
     def _or_silence(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # whatever goes wrong here, the training is worth more
+        except Exception as error:  # no error here may stop the training
             self.failed = True
             warn(error, "training continues without it")
 
 
 @contextmanager
 def live_training(project: Project, inputs: Inputs, finished: Sequence[EpochMetrics]) -> Iterator[LiveRun]:
-    """Follow a training in MLflow. `finished` are the epochs that a resumed training has behind it.
+    """Follow a training in MLflow. `finished` are the epochs that a resumed training has already done.
 
-    The process must have the lock of its workspace (`Checkpoint.lock`).
+    The process must hold the lock of its workspace (`Checkpoint.lock`).
 
-    A UserError if `MLFLOW_TRACKING_URI` is nothing MLflow can use.
+    A UserError if MLflow cannot use the address in `MLFLOW_TRACKING_URI`.
     """
     tracking_uri()
     live = LiveRun()
     live.open(project, inputs, finished)
-    status = runs.KILLED  # by a signal, which is no Exception
+    status = runs.KILLED  # by a signal, which raises no Exception
     try:
         yield live
         status = runs.FINISHED

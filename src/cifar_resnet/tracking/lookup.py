@@ -1,8 +1,8 @@
 """From a commit or DVC experiment to its run in MLflow, and back.
 
-A commit leads to its run through what it holds: the settings in its `params.yaml` that its `dvc.yaml` names, and the
-MD5 of the weights in its `dvc.lock`, are the state that the run is tagged with. So a commit finds its run whether it
-was made before or after the training, and whatever settings came later.
+A commit holds a state: the settings in `params.yaml` that its `dvc.yaml` names, and the MD5 of the weights in its
+`dvc.lock`. The run is tagged with this state. So the run of a commit is found whether the commit was made before or
+after the training, and later changes of settings do not matter.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,7 +27,7 @@ from cifar_resnet.tracking.store import open_store, store_errors
 def rows_of_runs(params: Params) -> list[tuple[str, ...]]:
     """A header, and a row for every run of the MLflow experiment in the settings: newest first, same weights together.
 
-    If that has none, the runs of the experiment with the newest run, such as the demo's, and a line that says so.
+    If this experiment has no runs, they are those of another one, as in `Store.with_runs`.
     A UserError if the store fails.
     """
     store = open_store(params.runtime.experiment).with_runs()
@@ -43,9 +43,9 @@ def rows_of_runs(params: Params) -> list[tuple[str, ...]]:
 
 @store_errors()
 def find_runs(params: Params, word: str) -> list[Run]:
-    """The runs that `word` means: a run's name or identifier, a commit (any Git revision) or a DVC experiment.
+    """The runs that `word` names: by a run's name or identifier, a commit (any Git revision) or a DVC experiment.
 
-    A UserError if it means none, or the store fails.
+    A UserError if there is no such run, or the store fails.
     """
     store = open_store(params.runtime.experiment).with_runs()
     carry_over(store)
@@ -66,9 +66,9 @@ def find_runs(params: Params, word: str) -> list[Run]:
 
 @store_errors()
 def download_run(params: Params, word: str, artifacts: Iterable[str], folder: Path) -> Run:
-    """Copy artifacts of the run that `word` means, a name, an identifier or `champion`, into `folder`.
+    """Copy artifacts of the run that `word` names into `folder`. `word` is as in `find_runs`, or `champion`.
 
-    A UserError if it means no run or several, the run lacks an artifact, or the store fails.
+    A UserError if it names no run or several, the run lacks an artifact, or the store fails.
     """
     client = open_store(params.runtime.experiment).client
     if word == CHAMPION:
@@ -144,7 +144,7 @@ def _started(run: Run) -> str:
 
 
 def _state_at(revision: str) -> str | None:
-    """The state that a commit holds, None if its pipeline has not run."""
+    """The state that a commit holds; None if its pipeline has not run."""
     settings, stages, lock = (git("show", f"{revision}:./{file}") for file in (layout.PARAMS, DEFINITION, LOCK))
     if settings is None or stages is None or lock is None:
         return None
@@ -153,7 +153,7 @@ def _state_at(revision: str) -> str | None:
         names = [name for stage in parse_stages(stages, content).values() for name in stage.params]
         tracked = select(content, names)
         train = parse_lock(lock).get("train")
-    except (UserError, AttributeError):  # a merge conflict was committed, or no settings at all
+    except (UserError, AttributeError):  # the commit has a merge conflict, or no settings
         return None
     model_md5 = train.outs.get(layout.MODEL.as_posix()) if train else None
     return state_key(tracked, model_md5) if model_md5 else None

@@ -22,16 +22,16 @@ from cifar_resnet.params import Params
 from cifar_resnet.tracking.runs import MODEL_MD5
 from cifar_resnet.tracking.store import Store
 
-EXAMPLES = 4  # images in the network's input example; with one, the exported network would take no other number
+EXAMPLES = 4  # images in the network's input example; with 1, the exported network would accept no other number
 SERVED_MODEL = Path(__file__).with_name("served_model.py")
 
 
 def log_model(store: Store, run: Run, params: Params, model_md5: str, known: LoggedModel | None = None) -> LoggedModel:
-    """Log `models/model.pt` as an exported network, raw uint8 images to probabilities, with what serves it.
+    """Log `models/model.pt` as an exported network, from raw uint8 images to probabilities, with its server code.
 
-    `known` is the model in MLflow whose files are to be written again.
+    `known` is a model in MLflow whose files are lost and are written again.
 
-    A UserError if the file is missing or no model.
+    A UserError if the file is missing or holds no model.
     """
     trained = load_model(layout.MODEL)
     images = np.zeros((EXAMPLES, trained.image_px, trained.image_px, 3), np.uint8)
@@ -45,7 +45,7 @@ def log_model(store: Store, run: Run, params: Params, model_md5: str, known: Log
         store.experiment_id, name=params.data.dataset, source_run_id=run.info.run_id, tags={MODEL_MD5: model_md5},
         params=run.data.params,
     )  # fmt: skip
-    # A suffix like +cpu is on no index.
+    # No package index has a suffix like +cpu.
     requirements = [f"{name}=={version(name).partition('+')[0]}" for name in ("torch", "pillow")]
     metadata = {"classes": list(trained.classes)}
     with tempfile.TemporaryDirectory() as folder:

@@ -18,9 +18,9 @@ from cifar_resnet.project import LOCK, Project, flat
 CODE = ("dvc.yaml", "src", "pipeline")
 # Tags
 COMMIT = "mlflow.source.git.commit"  # MLflow's own name, which its UI shows
-DIRTY = "git_dirty"  # whether the code was not that of the commit
-CHANGED = "changed_settings"  # those that were not as in the commit
-RECONSTRUCTED = "reconstructed"  # made from dvc.lock and the files, not by the stages as they ran
+DIRTY = "git_dirty"  # whether the code differed from the commit's
+CHANGED = "changed_settings"  # the settings that differed from the commit's
+RECONSTRUCTED = "reconstructed"  # made from dvc.lock and the files, not by the stages when they ran
 EXPERIMENT = "dvc_experiment"
 BASELINE = "dvc_baseline"  # the commit that the experiment started from
 HOST, PID, PID_STARTED = "host", "mlflow.pipeline.pid", "mlflow.pipeline.pid_started"
@@ -29,7 +29,7 @@ MAX_TAG_CHARACTERS = 5000  # MLflow's limit
 
 
 def code_tags(project: Project) -> dict[str, str]:
-    """The commit, how code and settings differ from it, and the DVC experiment that runs, if one does."""
+    """The commit, how code and settings differ from it, and the running DVC experiment, if there is one."""
     variables = {EXPERIMENT: "DVC_EXP_NAME", BASELINE: "DVC_EXP_BASELINE_REV"}
     tags = {tag: os.environ[variable] for tag, variable in variables.items() if os.environ.get(variable)}
     if commit := git("rev-parse", "--verify", "HEAD"):
@@ -39,18 +39,18 @@ def code_tags(project: Project) -> dict[str, str]:
 
 
 def changed_settings(project: Project, commit: str) -> list[str]:
-    """The tracked settings that a commit has other values of, as NAME=VALUE."""
-    # In a folder that Git ignores, such as the demo's, those of the project.
+    """The tracked settings that differ from a commit's, as NAME=VALUE with the values of now."""
+    # In a folder that Git ignores, such as the demo's, compare with the settings of the whole project.
     text = git("show", f"{commit}:./{PARAMS}") or git("show", f"{commit}:{PARAMS}") or "{}"
     try:
         committed = flat(read_yaml(text, PARAMS.name))
-    except (AttributeError, UserError):  # what was committed is no params.yaml
+    except (AttributeError, UserError):  # the committed file is no valid params.yaml
         committed = {}
     return [f"{name}={value}" for name, value in project.tracked.items() if committed.get(name) != value]
 
 
 def _status(*paths: str) -> str | None:
-    """Git's list of changes and new files; in a folder that Git ignores, such as the demo's, against the project."""
+    """Git's list of changes and new files; a folder that Git ignores, like the demo's, is compared as the project."""
     top: tuple[str, ...] = ()
     if not git("ls-files", "--", PARAMS.name):
         top = ("--no-optional-locks", "--git-dir", git("rev-parse", "--absolute-git-dir") or "", "--work-tree", ".")
@@ -58,7 +58,7 @@ def _status(*paths: str) -> str | None:
 
 
 def reconstruction_tags() -> tuple[dict[str, str], int]:
-    """For results whose making nobody saw: the commit that recorded dvc.lock, and when, in ms since 1970."""
+    """Tags for results that no run followed: the commit that recorded dvc.lock; and its time, in ms since 1970."""
     if _status(LOCK.name) == "" and (found := git("log", "-1", "--format=%H %ct", "--", LOCK.name)):
         commit, seconds = found.split()
         return {RECONSTRUCTED: "true", COMMIT: commit}, 1000 * int(seconds)
@@ -66,8 +66,8 @@ def reconstruction_tags() -> tuple[dict[str, str], int]:
 
 
 def machine_tags(device: str) -> dict[str, str]:
-    """Who runs this, on what and with which libraries; `device` is the setting of that name."""
-    import torch  # here, because looking up runs needs none of it
+    """The user, the machine and the versions of libraries; `device` is the setting of that name."""
+    import torch  # here, because looking up runs does not need it
 
     try:
         user = getpass.getuser()
@@ -85,7 +85,7 @@ def machine_tags(device: str) -> dict[str, str]:
 
 
 def process_tags() -> dict[str, str]:
-    """This process, told apart from a later one with the same number, and the folder that it works in."""
+    """This process and its folder. The start time tells the process apart from a later one with the same number."""
     process = psutil.Process()
     return {
         HOST: socket.gethostname(),
@@ -96,7 +96,7 @@ def process_tags() -> dict[str, str]:
 
 
 def workspace_id() -> str:
-    """This folder, told apart from copies of it by the inode, and the same in every container that mounts it."""
+    """An identifier of this folder: its inode tells it apart from copies, and is the same in all containers."""
     path = CHECKPOINTS / "workspace.id"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,12 +105,12 @@ def workspace_id() -> str:
 
 
 def is_this_process(tags: dict[str, str]) -> bool:
-    """Whether a run's tags name this very process."""
+    """Whether a run's tags name this process."""
     return tags.get(PID) == str(os.getpid()) and tags.get(HOST) == socket.gethostname() and not is_dead(tags)
 
 
 def is_dead(tags: dict[str, str]) -> bool:
-    """Whether a run's tags name a process of this machine that is gone; of other machines nothing is known."""
+    """Whether a run's tags name a process of this machine that is gone; False for other machines."""
     if tags.get(HOST) != socket.gethostname() or not {PID, PID_STARTED} <= tags.keys():
         return False
     try:

@@ -1,7 +1,8 @@
 """DVC's outputs are the truth; a run in MLflow is their publication, one per state of the pipeline.
 
-A state is all settings that shape results and the MD5 of the weights. Its run is found by a tag with their hash,
-never by a file, made if it is missing and completed from the files. Doing so again changes nothing.
+A state is all settings that shape results, and the MD5 of the weights. Its run is found by a tag with their hash, never
+by a file. A missing run is made, and an incomplete one is completed from the files. A second publication changes
+nothing.
 """
 
 import json
@@ -41,7 +42,7 @@ class Publication:
 
 
 def publish_stage(stage: str, project: Project) -> None:
-    """Publish at the end of a stage. A store that fails costs a warning line, never the stage's results."""
+    """Publish at the end of a stage. If the store fails, warn in one line; the stage's results are kept."""
     try:
         publication = publish(project, frozenset({stage}))
     except Exception as error:
@@ -53,7 +54,7 @@ def publish_stage(stage: str, project: Project) -> None:
 
 @store_errors()
 def publish(project: Project, completed: frozenset[str] = frozenset()) -> Publication:
-    """Make the run of the state on disk complete; `completed` stages have just run, before DVC locks their outputs.
+    """Make the run of the state on disk complete. `completed` stages have just run, and DVC has not recorded them yet.
 
     A UserError if the store fails, its address is wrong or the experiment was deleted.
     """
@@ -89,7 +90,7 @@ class _Publisher:
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        """What the test set says of the model; nothing before it was evaluated."""
+        """The model's figures on the test set; empty before stage evaluate has run."""
         return test_metrics() if "evaluate" in self.results.outs else {}
 
     @cached_property
@@ -102,7 +103,7 @@ class _Publisher:
         return "-".join(filter(None, [experiment, runs.short_name(self.project), accuracy, self.state[:8]]))
 
     def claim_run(self, completed: frozenset[str]) -> tuple[Run, list[str]]:
-        """The one run of this state: published before, followed live, or new; others of the same state are removed."""
+        """The run of this state: published before, followed live, or new. Other runs of this state are removed."""
         actions = []
         inputs = self.project.inputs("train") if "train" in completed else read_lock()["train"].inputs
         training = training_key(inputs)
@@ -128,7 +129,7 @@ class _Publisher:
         return fitting, actions
 
     def missing_values(self, run: Run) -> Values | None:
-        """The values that a run lacks; None if it has others than the files, which MLflow cannot take back."""
+        """The values that a run lacks; None if some of its values differ from the files, since MLflow keeps them."""
         if run.data.tags.get(VALUES) == self.values_digest:
             return {}
         logged, values = runs.logged_values(self.store, run), self.results.values
@@ -137,11 +138,11 @@ class _Publisher:
         return {key: value for key, value in values.items() if key not in logged}
 
     def add_model(self, run: Run) -> Iterator[str]:
-        """Log, link and register the model; if its files are gone, log them again."""
+        """Log, link and register the model; log its files again if they are lost."""
         known = find_model(self.store, self.model_md5)
         model = known if known and has_files(self.store, known) else None
         if model is None:
-            from cifar_resnet.tracking.model_logging import log_model  # takes 2 s, and a complete run does not need it
+            from cifar_resnet.tracking.model_logging import log_model  # 2 s, and a complete run needs none of it
 
             try:
                 model = log_model(self.store, run, self.project.params, self.model_md5, known)
@@ -166,7 +167,7 @@ class _Publisher:
         runs.set_tags(self.store, run, {VALUES: self.values_digest})
 
     def add_files(self, run: Run) -> Iterator[str]:
-        """Log the reports that the run lacks or has other contents of."""
+        """Log the reports that the run lacks, or has with other contents."""
         client, run_id = self.store.client, run.info.run_id
         listed = client.list_artifacts(run_id)
         inside = [client.list_artifacts(run_id, entry.path) for entry in listed if entry.is_dir]
@@ -182,7 +183,7 @@ class _Publisher:
             yield f"files added: {len(missing)}"
 
     def add_facts(self, run: Run) -> Iterator[str]:
-        """Name, describe and end the run; note its data set, and the first run of its weights."""
+        """Name, describe and end the run; note its data set, and the first run with the same weights."""
         client, run_id = self.store.client, run.info.run_id
         if self.results.data_md5 and not (run.inputs and run.inputs.dataset_inputs):
             client.log_inputs(run_id, [_dataset_input(self.project.params.data.dataset, self.results.data_md5)])
@@ -193,7 +194,7 @@ class _Publisher:
             runs.set_tags(self.store, run, {SAME_WEIGHTS: first.run_id})
             description += f"\n\nThe weights are those of run {first.run_name} ({first.run_id})."
         shown_before = json.loads(run.data.tags.get(FILES, "{}")).keys()
-        if shown_before <= self.results.files().keys():  # else the run knows more than the files here
+        if shown_before <= self.results.files().keys():  # else the run shows more than the files here
             if run.info.run_name != self.name(run):
                 client.update_run(run_id, name=self.name(run))
             runs.set_tags(self.store, run, {DESCRIPTION: description})
@@ -201,7 +202,7 @@ class _Publisher:
             client.set_terminated(run_id, runs.FINISHED)
 
     def description(self) -> str:
-        """What MLflow shows above a run, in Markdown."""
+        """The description that MLflow shows above a run, in Markdown."""
         train = self.project.params.train
         lines = [f"Data set {self.project.params.data.dataset}, epochs: {train.epochs}, seed: {train.seed}."]
         if self.metrics:
@@ -213,7 +214,8 @@ class _Publisher:
 
 
 def _dataset_input(name: str, md5: str) -> DatasetInput:
-    # What `MetaDataset` makes, with the page that describes the data set: where the bytes came from is not tracked.
+    # As `MetaDataset` would make it. The source is the page that describes the data set: no run knows where the bytes
+    # came from.
     page = plugin(name).HOME_PAGE
     source_type, source = ("http", {"url": page}) if page else ("local", {"uri": name})
     dataset = Dataset(name, md5, source_type=source_type, source=json.dumps(source))

@@ -1,4 +1,4 @@
-"""The model among MLflow's models: logged once for the same weights, registered, and the best one named champion."""
+"""The model in MLflow: logged once for the same weights and registered; the best version is named champion."""
 
 import csv
 from collections.abc import Iterator, Mapping
@@ -20,16 +20,16 @@ from cifar_resnet.tracking.store import Store
 
 CHAMPION = "champion"
 TEST, VALIDATION = "accuracy", "validation_accuracy"  # tags of a version
-CHOSEN = "chosen"  # tag of a version that was made champion: by what
+CHOSEN = "chosen"  # tag of a version that was made champion: the reason
 RULE = (
     f"Of two versions on the same data set, the one with the higher validation accuracy is `{CHAMPION}`. If one was "
     "trained without held-out images, test accuracy decides. If they are equal, the older one is."
 )
-MAX_CARD = 4500  # characters; MLflow has room for 5,000 in a description, which for a model begins with the rule
+MAX_CARD = 4500  # characters; MLflow allows 5,000 in a description, and a registered model's begins with RULE
 
 
 def find_model(store: Store, model_md5: str) -> LoggedModel | None:
-    """The model that was logged for these weights; one that a killed process left incomplete is removed."""
+    """The model that was logged for these weights; models that a killed process left incomplete are removed."""
     found = store.client.search_logged_models([store.experiment_id], f"tags.{MODEL_MD5} = '{model_md5}'")
     complete = [model for model in found if model.status == LoggedModelStatus.READY]
     for model in found:
@@ -39,7 +39,7 @@ def find_model(store: Store, model_md5: str) -> LoggedModel | None:
 
 
 def has_files(store: Store, model: LoggedModel) -> bool:
-    """Whether the artifacts of a logged model are there; somebody may have deleted them."""
+    """Whether the artifacts of a logged model exist; somebody may have deleted them."""
     try:
         return bool(store.client.list_logged_model_artifacts(model.model_id))
     except (MlflowException, OSError):
@@ -66,7 +66,7 @@ def register_model(
     version = next((version for version in _versions(store, name) if version.source == source), None)
     if version is None:
         tags = {"dataset": params.data.dataset}
-        version = client.create_model_version(  # which is there at once
+        version = client.create_model_version(  # it exists at once, so there is nothing to wait for
             name, source, run.info.run_id, tags, await_creation_for=0, model_id=model.model_id
         )
         yield f"registered the model as {name} version {version.version}"
@@ -82,9 +82,9 @@ def register_model(
 
 
 def elect_champion(store: Store, params: Params) -> Iterator[str]:
-    """Move the alias to the best version, unless it is at a model of another data set, whose accuracy says nothing.
+    """Move the alias to the best version, unless a model of another data set has it: their accuracies do not compare.
 
-    The card of that version describes the registered model too.
+    The card of the best version describes the registered model too.
     """
     client, name, dataset = store.client, params.runtime.registered_model, params.data.dataset
     versions = sorted(_versions(store, name), key=lambda version: int(version.version))
@@ -117,7 +117,7 @@ def _deciding(one: ModelVersion, other: ModelVersion) -> str:
 
 
 def _reason(store: Store, holder: ModelVersion, best: ModelVersion) -> str:
-    """Why `best` takes the place of `holder`, and if the test set said so, whether that is more than chance."""
+    """Why `best` replaces `holder`; if test accuracy decided, also whether the difference is more than chance."""
     before = f"before: version {holder.version}"
     if _deciding(holder, best) == VALIDATION:
         return f"{before}; chosen by validation accuracy"
@@ -144,7 +144,7 @@ def _answers(store: Store, version: ModelVersion) -> list[tuple[str, str]] | Non
 
 
 def _is_deleted(store: Store, source: str) -> bool:
-    """Whether a version's source names a logged model, of whatever experiment, that is no more."""
+    """Whether a version's source names a logged model, of any experiment, that no longer exists."""
     if not source.startswith("models:/"):
         return False
     try:
@@ -155,7 +155,7 @@ def _is_deleted(store: Store, source: str) -> bool:
 
 
 def _figure(version: ModelVersion, name: str) -> float | None:
-    """What this project noted of a version; None of one that was registered by hand."""
+    """An accuracy that this project noted in a version's tags; None if the version was registered by hand."""
     with suppress(KeyError, ValueError):
         if 0 <= (figure := float(version.tags[name])) <= 1:
             return figure

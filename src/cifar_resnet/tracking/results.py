@@ -1,4 +1,4 @@
-"""What the files on disk say: which stages' outputs belong to the current settings, and what a run shows of them.
+"""The results on disk: which stages' outputs belong to the current settings, and what a run shows of them.
 
 Metrics get these names:
 
@@ -8,7 +8,7 @@ Metrics get these names:
     lr_find/loss, lr_find/smoothed_loss, lr_find/lr       one value a step of the sweep
     lr_find/lr_min, lr_find/suggestion/RULE, …            what the sweep found
 
-A prefix is a section of MLflow's charts, and these names put the sections into the order in which they are looked at.
+MLflow shows the charts in sections by prefix. These prefixes put the sections in the order in which people read them.
 """
 
 import json
@@ -34,7 +34,7 @@ Values = dict[Key, float]
 class Results:
     """What a run is to show: the outputs of the stages that ran with the current settings."""
 
-    outs: Mapping[str, tuple[str, ...]]  # by stage, of those only, in order
+    outs: Mapping[str, tuple[str, ...]]  # paths by stage, in the order of dvc.yaml
     obstacle: str | None  # why nothing can be shown, and what to do
     data_md5: str | None  # of the data set's folder
 
@@ -56,11 +56,11 @@ class Results:
 
 
 def read_results(project: Project, completed: frozenset[str]) -> Results:
-    """Compare the files with `dvc.lock`; `completed` stages have just run in this process, before DVC locks them."""
+    """Compare the files with `dvc.lock`. `completed` stages have just run here, and DVC has not recorded them yet."""
     lock = read_lock()
     shown = {name: stage.outs for name, stage in project.stages.items() if stage.published}
     current, obstacle = dict(shown), None
-    for name in (name for name in shown if name not in completed):  # in order, so that the first reason counts
+    for name in (name for name in shown if name not in completed):  # in order: the first reason is shown
         changed = changed_setting(lock[name].inputs.settings, project.settings_of(name)) if name in lock else None
         if changed and not completed:
             obstacle = obstacle or f"{name} ran with {changed}: run `dvc repro`"
@@ -74,7 +74,7 @@ def read_results(project: Project, completed: frozenset[str]) -> Results:
 
 
 def _changed_file(stage: str, lock: Mapping[str, Record], shown: Mapping[str, tuple[str, ...]]) -> str | None:
-    """Why a stage's outputs are not what its inputs on disk lead to; its code is DVC's business alone."""
+    """Why a stage's outputs do not follow from its inputs on disk; changes of its code are left to DVC."""
     if stage not in lock:
         return "has not run"
     made_by = {path: md5 for record in lock.values() for path, md5 in record.outs.items()}
@@ -82,7 +82,7 @@ def _changed_file(stage: str, lock: Mapping[str, Record], shown: Mapping[str, tu
     for path, md5 in {**lock[stage].inputs.files, **lock[stage].outs}.items():
         if path in in_run and not Path(path).is_file():
             return f"{path} is missing"
-        # The data set, 180 MB, needs no reading here.
+        # Compare the data set, 180 MB, by its record: it need not be read.
         if md5 != (file_md5(Path(path)) if path in in_run else made_by.get(path, md5)):
             return f"{path} has changed"
     return None
@@ -120,7 +120,7 @@ def _test_values() -> Iterator[tuple[Key, float]]:
 
 
 def _group(prefix: str, numbers: Mapping[str, float]) -> Iterator[tuple[Key, float]]:
-    """Values named by any texts: MLflow takes 250 characters in all, and few signs. No two names are alike."""
+    """Values with names made from any texts: MLflow allows 250 characters and few signs. All names differ."""
     taken: list[str] = []
     for text, number in numbers.items():
         name = re.sub(r"[^\w.\- :]", "_", text)[:200]
@@ -129,5 +129,5 @@ def _group(prefix: str, numbers: Mapping[str, float]) -> Iterator[tuple[Key, flo
 
 
 def test_metrics() -> dict[str, Any]:
-    """What `evaluate` measured."""
+    """The metrics that stage evaluate wrote."""
     return dict(json.loads(layout.TEST_METRICS.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""The page of runs that `make ui` opens: the experiment that has some, with the columns that tell runs apart."""
+"""The page of runs that `make ui` opens: an experiment with runs, and the columns that tell runs apart."""
 
 import json
 
@@ -21,7 +21,7 @@ COLUMNS = (
 
 @store_errors()
 def page_of_runs(experiment: str) -> str:
-    """Its address on MLflow's server. If the experiment has no runs, the one with the newest run of all is shown.
+    """The page's address on MLflow's server, for the experiment that `Store.with_runs` takes.
 
     A UserError if the store fails.
     """

@@ -14,20 +14,20 @@ from cifar_resnet.tracking.results import Key, Values
 from cifar_resnet.tracking.store import Store
 
 # Tags; the UI hides those that start with mlflow.
-STATE = "mlflow.pipeline.state"  # `state_key`; a run without it is a training that has not been published
+STATE = "mlflow.pipeline.state"  # `state_key`; a run without this tag is an unpublished training
 TRAINING = "mlflow.pipeline.training"  # `training_key`
 MODEL = "mlflow.pipeline.model"  # MD5 of the weights
 FIRST_FORM = "state"  # the state's tag before version 1.0, made from the settings in another way
 MODEL_MD5 = "model_md5"  # tag of a logged model
 OF_MODEL = "evaluate/"  # metrics of the finished model
-OF_MACHINE = "system/"  # metrics that MLflow takes of the machine while a training lasts
-MAX_VALUES = 1000  # metrics that MLflow takes in one request
+OF_MACHINE = "system/"  # metrics of the machine, which MLflow measures while a training lasts
+MAX_VALUES = 1000  # metrics that MLflow accepts in one request
 
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"  # as MLflow calls them
 
 
 def find(store: Store, filter_string: str = "") -> list[Run]:
-    """The runs of the experiment that a filter of MLflow's lets through, oldest first."""
+    """The runs of the experiment that match an MLflow filter, oldest first."""
     return mlflow.search_runs(
         [store.experiment_id], filter_string, order_by=["attributes.start_time ASC"], output_format="list"
     )
@@ -39,7 +39,7 @@ def tagged(store: Store, tag: str, value: str) -> list[Run]:
 
 
 def unpublished_trainings(store: Store, training: str) -> list[Run]:
-    """Runs of this training that no state was published from, oldest first; no running one but ours."""
+    """Runs of this training that were not published, oldest first; of running ones, only this process's."""
     return [
         run
         for run in tagged(store, TRAINING, training)
@@ -57,13 +57,13 @@ def create_run(
 
 
 def short_name(project: Project) -> str:
-    """What people tell runs apart by: data set, length and seed."""
+    """A name that people recognise a run by: data set, length and seed."""
     params = project.params
     return f"{params.data.dataset}-{params.train.epochs}ep-seed{params.train.seed}"
 
 
 def has_settings(run: Run, settings: Mapping[str, Any]) -> bool:
-    """Whether a run shows these settings and no others; MLflow cannot change them."""
+    """Whether a run has these settings and no others; MLflow cannot change a run's settings."""
     return canonical(run.data.params) == canonical(settings)
 
 
@@ -76,7 +76,7 @@ def set_tags(store: Store, run: Run, tags: Mapping[str, str]) -> bool:
 
 
 def log_values(store: Store, run: Run, values: Values, model_id: str | None = None) -> None:
-    """Add metric values; those that the finished model was measured by are noted as the model's too."""
+    """Add metric values; those that start with `evaluate/` are also noted for the model `model_id`."""
     now = int(1000 * time())
     metrics = [
         Metric(name, value, now, step, model_id=model_id if name.startswith(OF_MODEL) else None)
@@ -92,7 +92,7 @@ def metric_names(run: Run) -> list[str]:
 
 
 def logged_values(store: Store, run: Run) -> dict[Key, list[float]]:
-    """Every metric value that a run has, by name and step; without those of the machine."""
+    """All metric values that a run has, by name and step, without those of the machine."""
     logged = defaultdict(list)
     for name in metric_names(run):
         for metric in store.client.get_metric_history(run.info.run_id, name):
@@ -101,12 +101,12 @@ def logged_values(store: Store, run: Run) -> dict[Key, list[float]]:
 
 
 def linked_models(run: Run) -> list[str]:
-    """Identifiers of the models that are noted as a run's output."""
+    """The identifiers of the models that a run has as outputs."""
     return [output.model_id for output in run.outputs.model_outputs] if run.outputs else []
 
 
 def carry_over(store: Store) -> None:
-    """Give runs that were published before version 1.0 the tags by which they are found now."""
+    """Give runs that were published before version 1.0 the tags that runs are found by now."""
     for run in find(store, f"tags.{FIRST_FORM} LIKE '%'"):
         models = [store.client.get_logged_model(model_id) for model_id in linked_models(run)]
         if model_md5 := next((model.tags[MODEL_MD5] for model in models if MODEL_MD5 in model.tags), None):
@@ -115,10 +115,10 @@ def carry_over(store: Store) -> None:
 
 
 def close_dead_runs(store: Store, locked_workspace: str = "") -> list[str]:
-    """Mark runs killed whose process on this machine is gone; returns their names.
+    """Mark runs as killed if their process on this machine is gone; returns their names.
 
-    A training has the lock of its workspace, where no other one can be alive: not even on what had another host name,
-    such as a container that was removed.
+    `locked_workspace` is a workspace whose lock this process holds. No other training in it can be alive, even if it
+    had another host name, as in a container that was removed.
     """
     dead = [
         run

@@ -1,8 +1,8 @@
-"""The model as MLflow serves it; a copy of this file is kept with every model, and needs no other code of ours.
+"""The model as MLflow serves it. Every model keeps a copy of this file, which needs no other code of this project.
 
-MLflow hands over the request as it came. It would make numbers uint8 itself, and turn 0.5 into 0 and "7" into 7 without
-a word; someone who sends images scaled to 0..1 must hear of it. And it would make texts an array, in which each takes
-as much memory as the longest.
+MLflow passes the request on unchanged. Otherwise MLflow would convert numbers to uint8, and silently turn 0.5 into 0
+and "7" into 7: who sends images scaled to 0..1 must get an error. It would also convert texts to an array, in which
+each text takes as much memory as the longest.
 """
 
 import base64
@@ -22,8 +22,8 @@ from mlflow.models import Model, set_model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-BATCH_SIZE = 256  # images that the network sees at once; all of a request took 2.7 GB
-MOST_IMAGES = 1000  # in a request: what it takes in memory stays bounded
+BATCH_SIZE = 256  # images that the network gets at once; all images of a request took 2.7 GB
+MOST_IMAGES = 1000  # in a request, so that its memory is bounded
 
 
 class ServedModel(PythonModel):
@@ -39,17 +39,17 @@ class ServedModel(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None
     ) -> np.ndarray | list[list[dict[str, Any]]]:
-        """What each image shows. A list of image files in base64 gives classes with probabilities, the best first.
+        """Classify images. A list of image files in base64 gives classes with probabilities, the best first.
 
-        An array (N, H, W, 3) of whole numbers from 0 to 255, or lists of its form, gives probabilities (N, num_classes)
-        float32.
+        An array (N, H, W, 3) of whole numbers from 0 to 255, or lists of that shape, give probabilities
+        (N, num_classes) float32.
 
-        A Refusal of anything else, and of too much: a server answers 400 or 413 with the reason.
+        A Refusal of any other input or too many images: a server answers 400 or 413 with the reason.
         """
         if isinstance(model_input, list | np.ndarray) and len(model_input) > MOST_IMAGES:
             raise Refusal(f"{len(model_input)} images in one request; send at most {MOST_IMAGES} at once", status=413)
         if isinstance(model_input, list) and any(isinstance(item, str) for item in model_input):
-            # A server answers 504 after these seconds, but would go on, for hours with small files of large images.
+            # A server answers 504 after these seconds, but would go on decoding, for hours if files are large images.
             ends = time.monotonic() + float(os.environ.get("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT", "inf"))
             images = np.stack([self._decode(item, place, ends) for place, item in enumerate(model_input, 1)])
             return [self._ranked(row) for row in self._probabilities(images)]
@@ -64,7 +64,7 @@ class ServedModel(PythonModel):
         return [{"class": self.classes[n], "probability": round(float(probabilities[n]), 9)} for n in best_first]
 
     def _decode(self, item: object, place: int, ends: float) -> np.ndarray:
-        """The image in a file that came as base64, with or without the head of a data URL; a Refusal after `ends`."""
+        """The image of a file in base64, with or without the start of a data URL; a Refusal after the time `ends`."""
         if time.monotonic() > ends:
             raise Refusal(f"no time was left for image {place}: send fewer or smaller images", status=413)
         if not isinstance(item, str):
@@ -83,7 +83,7 @@ class ServedModel(PythonModel):
         return image
 
     def _as_uint8(self, images: object) -> np.ndarray:
-        """The images as the network takes them, if they are images."""
+        """The images (N, H, W, 3) as uint8; a Refusal if they have another shape, type or range."""
         if not isinstance(images, list | np.ndarray):
             raise self._unexpected(f"a {type(images).__name__}")
         if not len(images):
@@ -101,7 +101,7 @@ class ServedModel(PythonModel):
             raise self._unexpected(f"an array of shape {array.shape}")
         if not np.issubdtype(array.dtype, np.integer):
             raise self._unexpected(f"values of type {array.dtype}")
-        # NumPy makes 0 and 1 of them among the numbers of lists.
+        # In a list with numbers, NumPy turns true and false into 1 and 0.
         if isinstance(images, list) and bool in map(type, np.array(images, dtype=object).flat):
             raise self._unexpected("true or false among numbers")
         if array.min() < 0 or array.max() > 255:
@@ -117,7 +117,7 @@ class ServedModel(PythonModel):
 
 
 class Refusal(MlflowException):
-    """What is wrong with the input, in a line: MLflow would put the input before it, which may be 60 MB."""
+    """What is wrong with the input, in one line. MLflow's own error would start with the input, which may be 60 MB."""
 
     def __init__(self, reason: str, status: int = 400) -> None:
         super().__init__(reason, INVALID_PARAMETER_VALUE)

@@ -1,4 +1,4 @@
-"""The MLflow store that runs are kept in: made safely, opened, and named without its password when it fails."""
+"""The MLflow store for the runs: create it safely, open it, and report its errors without its password."""
 
 import logging
 import os
@@ -24,15 +24,15 @@ from cifar_resnet.locks import locked
 from cifar_resnet.masking import masked
 from cifar_resnet.store_location import ARTIFACT_ROOT, DATABASES, SQLITE, follow_move, tracking_uri
 
-# It announces every table it makes, and prints a traceback of each error that it also raises.
+# This module logs every table that it makes, and prints a traceback of each error that it also raises.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
-LOCK_SECONDS = 600  # to wait for another process that publishes
+LOCK_SECONDS = 600  # longest wait for another process that publishes
 
 
 @dataclass(frozen=True)
 class Store:
-    """An open MLflow store and the experiment in it that runs go to."""
+    """An open MLflow store, and the experiment in it that gets the runs."""
 
     client: MlflowClient
     experiment_id: str
@@ -40,11 +40,11 @@ class Store:
 
     @property
     def lock(self) -> AbstractContextManager[None]:
-        """One process of this project at a time publishes."""
+        """A lock: one process of this project publishes at a time."""
         return locked(self.folder / "publish.lock", LOCK_SECONDS)
 
     def with_runs(self) -> "Store":
-        """This store; if its experiment has no runs, at the experiment with the newest run of all, which is said."""
+        """This store. If its experiment has no runs, take the experiment with the newest run of all, and say so."""
         if self.client.search_runs([self.experiment_id], max_results=1):
             return self
         others = [str(other.experiment_id) for other in self.client.search_experiments()]
@@ -57,10 +57,10 @@ class Store:
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """Turn whatever a store can fail with into a UserError."""
+    """Turn every error of a store into a UserError."""
     try:
         yield
-    except PermissionError:  # of any file, which it names: `pipeline.stage.main` says what to do
+    except PermissionError:  # it names its file, and `pipeline.stage.main` says what to do
         raise
     except (MlflowException, SQLAlchemyError, OSError, sqlite3.Error, ImportError) as error:
         # ImportError: a database's driver is not installed.
@@ -70,7 +70,7 @@ def store_errors() -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """An error in one short line: of a chain of network errors the innermost, of SQLAlchemy's the database's own."""
+    """An error in one short line: the innermost of a chain of network errors; for SQLAlchemy, the database's error."""
     text = re.sub(r"\(raised as a result of [^)]*\)", "", " ".join(str(error).split()))
     return masked(text.rpartition("Caused by ")[2].strip())[:200]
 
@@ -85,26 +85,26 @@ def warn(error: Exception, consequence: str) -> None:
 
 
 def open_store(experiment: str) -> Store:
-    """Connect to the store, making the database and the experiment if need be, and correcting moved locations.
+    """Connect to the store. Make the database and the experiment if they are missing, and correct moved locations.
 
-    A UserError if the address is wrong or the experiment was deleted; what a store can fail with is in `store_errors`.
+    A UserError if the address is wrong or the experiment was deleted. `store_errors` lists the errors of a store.
     """
     uri = tracking_uri()
     database = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
     folder = database.parent if database else project_root() / "mlruns"
     folder.mkdir(parents=True, exist_ok=True)
-    # A server knows where its artifacts are; a database without one keeps them here, for whatever the folder is from
-    # which it is used: a queued experiment's is deleted afterwards.
+    # A server knows where its artifacts are. A database without a server gets a fixed folder for them: the folder of
+    # a queued experiment that uses it is deleted afterwards.
     artifacts = None if uri.startswith("http") else (folder / "artifacts").as_uri()
     if database:
         if not database.exists():
             _create_database(database, str(artifacts))
         follow_move()
     elif uri.startswith(DATABASES):
-        create_engine(uri).connect().close()  # one that is out of reach MLflow would try for 105 s, in silence
+        create_engine(uri).connect().close()  # fails soon; MLflow would try for 105 s without a message
     given = "MLFLOW_TRACKING_URI" in os.environ
-    mlflow.set_tracking_uri(uri)  # for those of MLflow's functions that take no client
-    if not given:  # MLflow sets it as well
+    mlflow.set_tracking_uri(uri)  # for MLflow's functions that take no client
+    if not given:  # set_tracking_uri sets the variable too
         os.environ.pop("MLFLOW_TRACKING_URI", None)
     client = MlflowClient(uri)
     return Store(client, _find_or_create(client, experiment, artifacts), folder)
@@ -113,7 +113,7 @@ def open_store(experiment: str) -> Store:
 def _create_database(path: Path, artifacts: str) -> None:
     """Make an SQLite store that is either complete or not there.
 
-    MLflow sets up a new file in 50 migrations; processes that do so at once leave it unusable, and so does a kill.
+    MLflow sets up a new file in 50 migrations. Several processes that do this at once, or a kill, leave it unusable.
     """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # 1 s, for a new store only
 
