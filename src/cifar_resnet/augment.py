@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from cifar_resnet.data import Images
 from cifar_resnet.params import AugmentParams
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look for a newer version over the network at import
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # at import, do not ask the network for a newer version
 import albumentations as A
 
 
 class Augmentation:
     """Turns images uint8 (N, image_px, image_px, 3) and a seed into augmented images of the same shape.
 
-    The same seed gives the same result. What is cut out, or padded in mode `mean`, gets the mean colour (`mean` in
-    0..1), which is 0 after normalisation. `mirrored` (N,) says which images are mirrored if flips alternate, before
-    all else. Loader processes get a copy, by pickle where they are not forked.
+    The same seed gives the same result. Pixels that are cut out, or padded in mode `mean`, get the mean colour (`mean`
+    in 0..1), which is 0 after normalisation. If flips alternate, the images marked in `mirrored` (N,) are mirrored
+    first. Each loader process gets a copy, by pickle where processes are not forked.
     """
 
     def __init__(self, params: AugmentParams, mean: Sequence[float], image_px: int) -> None:

@@ -1,7 +1,7 @@
 """Batches of training images, each a pure function of (seed, epoch, number).
 
-So the order does not depend on the number of loader workers or of training processes, and a resumed training sees the
-very batches that an uninterrupted one would.
+So the number of loader workers or training processes does not change the order, and a resumed training sees the same
+batches as an uninterrupted one.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,22 +15,21 @@ from torch.utils.data import DataLoader, Dataset
 
 from cifar_resnet.data import Images
 
-# Images that share one random stream. Seeding costs 0.1 ms, as much as augmenting one image; per group it vanishes.
-# Training processes share a batch out by whole groups, so each image is augmented alike however many there are.
+# Images that share one random stream. Seeding costs 0.1 ms, as much as augmenting one image; once per group, that is
+# little. Each training process gets whole groups, so an image is augmented alike for any number of processes.
 GROUP_SIZE = 32
 
-Augment = Callable[
-    [Images, int, NDArray[np.bool_]], Images
-]  # of images, a seed, and which to mirror if flips alternate
+# (images, seed, which images to mirror if flips alternate) -> augmented images
+Augment = Callable[[Images, int, NDArray[np.bool_]], Images]
 
 
 @dataclass(frozen=True)
 class EpochBatches(Dataset[tuple[Tensor, Tensor]]):
-    """The batches of one epoch: number -> (images uint8 (n, 32, 32, 3), labels int64 (n,)).
+    """The batches of one epoch: number -> (images uint8 (n, image_px, image_px, 3), labels int64 (n,)).
 
-    Every image comes once an epoch; the last batch may be smaller, but never a single image, of which BatchNorm knows
-    no variance: that is added to the batch before. Of `num_ranks` training processes, the one with
-    this `rank` gets its share of each batch.
+    Every image comes once an epoch. The last batch may be smaller. A single image that is left over joins the batch
+    before, since BatchNorm needs two images for a variance. With several training processes, these are the shares of
+    process `rank` out of `num_ranks`.
     """
 
     images: Images

@@ -1,4 +1,4 @@
-"""Checkpoints that a killed training continues from: written atomically, found by what the training depends on."""
+"""Checkpoints, from which a killed training continues: written atomically, found by the key of the training."""
 
 import io
 import shutil
@@ -17,7 +17,7 @@ from cifar_resnet.layout import CHECKPOINTS, project_root
 from cifar_resnet.locks import locked
 from cifar_resnet.project import LOCK, file_md5
 
-KEPT = 3  # checkpoints of other trainings, of 80 MB each, that may still be continued
+KEPT = 3  # checkpoints of other trainings, 80 MB each, kept so that these can be continued
 
 
 class Checkpoint:
@@ -30,7 +30,7 @@ class Checkpoint:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep a second trainer away, by a UserError: from this very training, and from this workspace's outputs."""
+        """Hold the locks of this training and of this workspace; a UserError if another process holds one."""
         with ExitStack() as locks:
             try:
                 for path in (Path.cwd() / CHECKPOINTS / "workspace.lock", self.folder / "training.lock"):
@@ -61,19 +61,19 @@ class Checkpoint:
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace the last state; at any moment one whole state is on disk. Raises what `write_bytes` does."""
-        serialized = io.BytesIO()  # in memory first: of a file that it cannot write, torch hides the reason
+        serialized = io.BytesIO()  # in memory first: torch hides why it cannot write a file
         torch.save(state, serialized)
         write_bytes(self.path, serialized.getbuffer())
 
     def finish(self, model: Path) -> None:
-        """Note the outcome. The state stays until DVC has recorded it, since a kill may come before that."""
+        """Note the MD5 of the finished model. The state stays until `dvc.lock` has it, since a kill may come before."""
         write_text(self.finished, file_md5(model))
 
     def remove_old(self) -> None:
         """Delete checkpoints that are no longer needed.
 
-        That is the state of a training that was finished and recorded in dvc.lock (it is asked for anew), and those of
-        other trainings that no process continues: all but the KEPT that were last written.
+        This training's state is deleted if `dvc.lock` has its finished model: then the training is wanted anew. Of
+        other trainings, the KEPT newest states stay, and those that a process has locked.
         """
         with suppress(FileNotFoundError):
             if self.finished.read_text() in LOCK.read_text(encoding="utf-8"):
@@ -82,7 +82,7 @@ class Checkpoint:
         others = [path for path in self.folder.parent.glob("*/state.pt") if path != self.path]
         written = {}
         for path in others:
-            with suppress(OSError):  # another process, tidying up too, has just deleted it
+            with suppress(OSError):  # another process has just deleted it
                 written[path] = path.stat().st_mtime
         for path in sorted(written, key=written.__getitem__, reverse=True)[KEPT:]:
             with suppress(OSError), FileLock(path.with_name("training.lock"), timeout=0):  # a Timeout is an OSError

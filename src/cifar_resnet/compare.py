@@ -1,4 +1,4 @@
-"""Runs against the first of them: what changed, and whether that is more than chance. Nothing is read or drawn here."""
+"""Compares runs with the first one: what changed, and whether it is more than chance. Reads and draws nothing."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ SEED = "train.seed"
 
 @dataclass(frozen=True)
 class Comparison:
-    """A run against the first one, image by image; intervals and p allow for all `others` that are compared with it."""
+    """A run compared with the first, image by image. Intervals and p allow for `others` comparisons (Bonferroni)."""
 
     first: ComparedRun
     other: ComparedRun
@@ -37,7 +37,7 @@ class Comparison:
         return self.counts.difference_interval(self.others)
 
     def outcomes(self) -> dict[str, NDArray[np.int64]]:
-        """Indices of the test images that a run gets wrong; those first whose true class became more or less likely."""
+        """Indices of the images that a run gets wrong; first those where the true class's probability changed most."""
         one, other = self.first.evaluation, self.other.evaluation
         order = np.argsort(-np.abs(other.true_probability - one.true_probability), kind="stable")
         chosen = {"fixed": ~one.right & other.right, "broken": one.right & ~other.right,
@@ -62,7 +62,7 @@ class Comparison:
         ]
 
     def verdict(self) -> Iterator[str]:
-        """The outcome in sentences, with every number that it rests on."""
+        """The outcome in sentences, with its numbers."""
         counts, one, other = self.counts, self.first.name, self.other.name
         yield f"{other} gets {_in_words(self.other)} right, {one} {_in_words(self.first)}."
         yield (
@@ -83,8 +83,8 @@ class Comparison:
             yield "Both have the same settings and seed."
         else:
             yield (
-                "This is about these two networks: other seeds make others. `python -m pipeline.seeds` shows what the "
-                "settings themselves are worth."
+                "This compares these two networks; other seeds give other networks. `python -m pipeline.seeds` shows "
+                "how good the settings are."
             )
         if self.first.data_md5 != self.other.data_md5:
             yield (
@@ -113,7 +113,7 @@ def describe_seeds(name: str, runs: Seeds) -> str:
 
 
 def seed_verdict(first: str, other: str, groups: Mapping[str, Seeds]) -> Iterator[str]:
-    """How one of `groups` compares with the `first`, over the seeds that both were trained from, in sentences."""
+    """Compare `other` with `first`, both names in `groups`, over their common seeds, in sentences."""
     yield describe_seeds(other, groups[other])
     yield describe_seeds(first, groups[first])
     common = groups[first].keys() & groups[other].keys()

@@ -20,7 +20,7 @@ from cifar_resnet.statistics import judged
 
 
 def render_comparison(comparison: Comparison, params: Params) -> str:
-    """The page as HTML; `gradcam` says how many images it holds, each outcome a third, and how maps are made."""
+    """The page as HTML. `params.gradcam` sets how maps are made and how many images there are, a third per outcome."""
     runs, num_bins = (comparison.first, comparison.other), params.evaluate.calibration_bins
     one, other = (run.evaluation for run in runs)
     outcomes, cells = comparison.outcomes(), np.column_stack([one.labels, one.predicted, other.predicted]).tolist()
@@ -30,7 +30,7 @@ def render_comparison(comparison: Comparison, params: Params) -> str:
     changes = comparison.class_changes()
     most_changed = sorted(changes, key=lambda each: -abs(each[1].difference))[:NUM_BARS]
 
-    def facts(outcome: str, true: int, *predicted: int) -> dict[str, Any]:  # by which the gallery filters images
+    def facts(outcome: str, true: int, *predicted: int) -> dict[str, Any]:  # the gallery filters images by these
         return {"show": outcome, "true": one.classes[true], "predicted": [one.classes[each] for each in predicted]}
 
     return render_page(
@@ -55,7 +55,7 @@ def render_comparison(comparison: Comparison, params: Params) -> str:
 
 
 def _pictures(runs: Sequence[ComparedRun], shown: NDArray[np.int64], params: Params) -> dict[str, Any]:
-    """The sheets of pictures that are at hand, why others are not, and the side of an image in pixels."""
+    """The sheets of pictures, notes that tell why one is missing, and the side of an image in pixels."""
     try:
         images = read_test_images(runs)[shown]
     except UserError as error:

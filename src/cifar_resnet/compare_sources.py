@@ -1,4 +1,4 @@
-"""What runs predicted, where it is: on disk, in Git and DVC's cache, or among the artifacts of an MLflow run."""
+"""Reads what a run predicted: from disk, from Git and DVC's cache, or from the artifacts of an MLflow run."""
 
 import json
 import re
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 WORKSPACE = "workspace"
 REMOTE = re.compile(r"(?:\w+://)?(?:[^@/]*@)?(\w[\w-]*(?:\.[\w-]+)+)(?::\d+(?=/))?[:/](.+?)(?:\.git)?/?")  # site, path
-FILES = (layout.PREDICTIONS, layout.HISTORY, layout.TRAIN_METRICS)  # that a comparison needs of a run
+FILES = (layout.PREDICTIONS, layout.HISTORY, layout.TRAIN_METRICS)  # the files of a run that a comparison reads
 
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """What one run predicted for the test set, and what that came of."""
+    """A run: its predictions for the test set, and what they depend on."""
 
-    name: str  # as it was asked for
+    name: str  # as the user gave it
     evaluation: Evaluation
     history: list[EpochMetrics]
     settings: Mapping[str, str]  # all that shape results, by dotted name
@@ -40,13 +40,13 @@ class ComparedRun:
     edited: bool  # code or settings may differ from that commit
     data_md5: str | None  # of the data set's folder
     model_md5: str | None
-    state: str  # the key by which MLflow has its run
+    state: str  # the key by which its MLflow run is found
 
 
 def read_run(word: str, params: Params) -> ComparedRun:
-    """The run that `word` means: the workspace, a Git revision, a DVC experiment or, if there is none, one in MLflow.
+    """The run that `word` means: the workspace, a Git revision, a DVC experiment, or else an MLflow run.
 
-    A UserError if there is none, or what it predicted is not at hand.
+    A UserError if there is no such run, or its predictions cannot be read.
     """
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -89,7 +89,7 @@ def describe_code(first: ComparedRun, other: ComparedRun) -> str:
 
 
 def code_address(first: ComparedRun, other: ComparedRun) -> str | None:
-    """Where the site of the Git remote shows what changed between the commits of two runs."""
+    """The page of the Git remote's site with the changes between the commits of two runs; None if there is none."""
     remote = REMOTE.fullmatch(git("remote", "get-url", "origin") or "")
     if not (remote and first.commit and other.commit) or first.commit == other.commit:
         return None
@@ -104,7 +104,7 @@ def read_net(run: ComparedRun) -> "Network":
 
 
 def read_test_images(runs: Sequence[ComparedRun]) -> Images:
-    """The images (N, height, width, 3) that runs saw; a UserError if they saw others or these are not cached."""
+    """The test images (N, height, width, 3); a UserError if the data sets of the runs differ or are not cached."""
     if len({run.data_md5 for run in runs}) > 1:
         raise UserError("the data sets of the runs differ")
     listed = json.loads(_cached(runs[0].data_md5, "test images").read_bytes())
@@ -114,7 +114,7 @@ def read_test_images(runs: Sequence[ComparedRun]) -> Images:
 
 
 def _cached(md5: str | None, what: str) -> Path:
-    """The file, or the list of a folder's files, with this content in DVC's cache."""
+    """The path in DVC's cache of the file with this MD5; for a folder, of the list of its files."""
     from dvc.repo import Repo  # 1 s
 
     path = Path(Repo().cache.local.oid_to_path(md5)) if md5 else None
@@ -124,7 +124,7 @@ def _cached(md5: str | None, what: str) -> Path:
 
 
 def _from_dvc(word: str, folder: Path) -> dict[str, Any] | None:
-    """What the workspace or a commit records of a run, whose files go to `folder`; None if `word` means none."""
+    """What the workspace or a commit records of a run; None if `word` is no commit. Its files go to `folder`."""
     from dvc.api import DVCFileSystem  # 1 s
     from dvc.exceptions import NotDvcRepoError
     from dvc.scm import SCMError

@@ -48,14 +48,14 @@ class Compute:
         return torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32)
 
     def gradient_scaler(self) -> GradScaler:
-        """What keeps small gradients above zero in float16, and finds those that overflow; idle in other formats."""
+        """Keeps small gradients above zero in float16, and finds those that overflow; idle in other formats."""
         return GradScaler(self.device.type, enabled=self.precision is torch.float16)
 
     def faster(self, net: Forward) -> Forward:
-        """`net` compiled, if that was chosen; should the compiler fail, one line says so and `net` is used as it is."""
+        """`net`, compiled if that was chosen. If the compiler fails, one line says so, and `net` runs uncompiled."""
         if not self.compile:
             return net
-        compiled: Forward | None = torch.compile(net, dynamic=False)  # the same graphs after a kill as without
+        compiled: Forward | None = torch.compile(net, dynamic=False)  # so a resumed training compiles the same graphs
 
         def forward(images: Tensor) -> Tensor:
             nonlocal compiled
@@ -70,12 +70,12 @@ class Compute:
         return forward
 
     def place(self, net: Net) -> Net:
-        """Move a network to the device, its weights channels last, in which convolutions are fastest."""
+        """Move a network to the device, with channels-last weights, which make convolutions fastest."""
         return net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def prepare_compute(params: ComputeParams) -> Compute:
-    """Resolve the settings, and set up this process for them before the first tensor is made.
+    """Resolve the settings, and set up this process for them. To be called before the first tensor is made.
 
     Raises:
         UserError: a GPU or a compiler was asked for and there is none.
@@ -105,13 +105,13 @@ def prepare_compute(params: ComputeParams) -> Compute:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a help for debugging that costs time
     compiles = _use_compiler(params.compile, device)
     if compiles:
-        torch.use_deterministic_algorithms(True, warn_only=True)  # the compiler, too; its import takes 1.1 CPU seconds
+        torch.use_deterministic_algorithms(True, warn_only=True)  # for the compiler, too; its import takes 1.1 CPU s
     return Compute(device, PRECISIONS[precision], compiles, threads, rank, num_processes)
 
 
 def native_precisions(device: torch.device) -> list[str]:
     """The number formats that this hardware multiplies natively, the best for training first."""
-    if device.type == "cuda":  # below compute capability 8.0, as a T4 has, bfloat16 is emulated
+    if device.type == "cuda":  # bfloat16 is emulated below compute capability 8.0, as on a T4
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         return ["bf16", "fp16", "fp32"] if has_bf16 else ["fp16", "fp32"]
     has = {name for name, value in torch.cpu.get_capabilities().items() if value}
@@ -132,7 +132,7 @@ def _use_compiler(choice: str, device: torch.device) -> bool:
 def _keep_freed_memory() -> None:
     """Let glibc keep freed memory for the next step instead of handing it back to the kernel.
 
-    A training step frees and asks again for some 2 GB; getting them page by page cost 40 % of the CPU time (11.4
+    A training step frees and asks again for some 2 GB; getting this memory page by page cost 40 % of the CPU time (11.4
     against 6.8 CPU seconds a step). Other C libraries and preloaded allocators manage this themselves.
     """
     if platform.libc_ver()[0] == "glibc":

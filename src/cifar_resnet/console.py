@@ -1,4 +1,4 @@
-"""What the console shows of long work: a bar on a terminal, now and then a plain line in a log file."""
+"""What the console shows of long work: a bar on a terminal, or a plain line every 30 seconds in a log file."""
 
 import sys
 import time
@@ -21,12 +21,12 @@ class LogLines(tqdm):  # type: ignore[type-arg]
     """tqdm for a file: plain lines, `mininterval` seconds apart."""
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        if msg is None:  # else tqdm would wipe out its bar
+        if msg is None:  # tqdm passes "" to wipe out its bar
             print(self, flush=True)
 
 
 def progress(items: Iterable[Item], total: int, description: str, first: int = 0) -> "tqdm[Item]":
-    """Pass the items on, showing how many of `total` have come; rate and time left are those since `first`."""
+    """Pass the items on, and show how many of `total` have come; the rate counts from item `first`."""
     if sys.stdout.isatty():
         return tqdm(items, description, total, initial=first, file=sys.stdout)
     return LogLines(
@@ -64,7 +64,7 @@ class TrainingConsole:
             self._bar = None
 
     def after_epoch(self, metrics: EpochMetrics) -> None:
-        """Show how the held-out images fared."""
+        """Print loss and accuracy on the held-out images."""
         num_correct = round(metrics.held_out_accuracy * self._num_held_out)
         print(
             f"{metrics.held_out_name.capitalize()} set: Average loss: {metrics.held_out_loss:.4f}, Accuracy: "
@@ -73,8 +73,9 @@ class TrainingConsole:
         )
 
     def warn_of_change(self, change: str | None) -> None:
-        """Say, once for each change, that an input of the training is not what it was at the start."""
+        """Print, once for each change, that an input of the training has changed since the start."""
         if change and change != self._change:
-            print(f"changed while the training runs: {change}. It continues with what it read. Its result can be "
-                  "recorded if the change is undone before the last epoch ends.\n", flush=True)  # fmt: skip
+            print(f"changed while the training runs: {change}. The training continues with what it read. "
+                  "Its result can be recorded if the change is undone before the last epoch ends.\n",
+                  flush=True)  # fmt: skip
         self._change = change
