@@ -74,6 +74,21 @@ def test_train_and_test_folders_are_taken_as_they_are(make: MakeDataset, tmp_pat
     assert dataset.std == pytest.approx(expected.std(axis=0))
 
 
+def test_a_class_keeps_its_number_if_train_and_test_write_its_accent_in_two_ways(
+    make: MakeDataset, tmp_path: Path
+) -> None:
+    for half, accent in (("train", "caf\u00e9"), ("test", "cafe\u0301")):  # beside "cafz", one sorts after, one before
+        for name, colour in ((accent, RED), ("cafz", BLUE)):
+            picture(tmp_path / half / name / "0.png", colour)
+    dataset = make(tmp_path)
+    assert dataset.classes == ("cafz", "caf\u00e9")
+    for images, labels in (
+        (dataset.train_images, dataset.train_labels),
+        (dataset.test_images, dataset.test_labels),
+    ):
+        assert [tuple(image[0, 0]) for image in images[np.argsort(labels)]] == [BLUE, RED]
+
+
 def test_pictures_of_every_mode_and_orientation_are_read_upright(make: MakeDataset, tmp_path: Path) -> None:
     pictures(tmp_path)
     for mode in ("1", "L", "LA", "P", "RGBA", "CMYK", "I;16"):

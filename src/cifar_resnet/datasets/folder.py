@@ -77,7 +77,7 @@ def find_pictures(folder: Path) -> Pictures:
             raise UserError(f"{printable(inner)} is a folder inside a class: move its pictures up")
         if twin := next((other for other in pictures if other < name and other.casefold() == name.casefold()), None):
             raise UserError(f"classes {_named([twin, name])} differ only in case, which many disks ignore: rename one")
-    return pictures
+    return dict(sorted(pictures.items()))  # by class, as train/ and test/ may write a name in two Unicode forms
 
 
 def _visible(folder: Path) -> list[Path]:
