@@ -1,10 +1,14 @@
-"""What Git takes up, and gives back: the same bytes in every clone, and nothing that the pipeline made."""
+"""What Git takes up, and gives back: the same bytes in every clone, nothing that the pipeline made, true answers."""
 
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from support.finished_pipeline import commit
+
+from cifar_resnet.project import read_project
+from cifar_resnet.tracking.provenance import COMMIT, DIRTY, code_tags, reconstruction_tags
 
 
 def git(*arguments: str) -> str:
@@ -31,3 +35,32 @@ def test_nothing_the_pipeline_made_is_committed(workspace: Path, tmp_path: Path,
     (workspace / name / "file").write_text("made by the pipeline")
     git("add", "--all")
     assert git("status", "--porcelain") == ""
+
+
+def test_new_code_is_noted_although_a_user_hides_new_files(workspace: Path) -> None:
+    git("config", "status.showUntrackedFiles", "no")
+    assert code_tags(read_project())[DIRTY] == "false"
+    (workspace / "src" / "cifar_resnet" / "new.py").touch()
+    assert code_tags(read_project())[DIRTY] == "true"
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="there is no `ssh-keygen` to sign a commit with")
+def test_a_user_may_have_git_show_signatures(workspace: Path, tmp_path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    (tmp_path / "signers").write_text(f"test@example.org {(tmp_path / 'key.pub').read_text()}", encoding="utf-8")
+    settings = {"gpg.format": "ssh", "user.signingKey": f"{tmp_path}/key", "commit.gpgSign": "true",
+                "gpg.ssh.allowedSignersFile": f"{tmp_path}/signers", "log.showSignature": "true"}  # fmt: skip
+    for name, value in settings.items():
+        git("config", name, value)
+    (workspace / "dvc.lock").touch()
+    commit(workspace, "Signed")
+    assert "signature" in git("log", "-1", "--format=%H")
+    assert reconstruction_tags()[0][COMMIT] == git("rev-parse", "HEAD").strip()
+
+
+def test_settings_committed_in_another_encoding_spoil_no_record(workspace: Path) -> None:
+    params = (workspace / "params.yaml").read_bytes()
+    (workspace / "params.yaml").write_bytes(params + b"# caf\xe9\n")
+    commit(workspace, "Latin-1")
+    (workspace / "params.yaml").write_bytes(params)
+    assert code_tags(read_project())[COMMIT] == git("rev-parse", "HEAD").strip()

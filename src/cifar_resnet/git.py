@@ -6,11 +6,15 @@ import subprocess
 # DVC's experiments are references: the commit they start from, and a name. Others are for its own bookkeeping.
 EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(\S+) (\w+)")
 
+# What a user may have set, and what would change an answer: signatures among commits, new files left out.
+SETTINGS = ("-c", "log.showSignature=false", "-c", "status.showUntrackedFiles=normal")
+
 
 def git(*arguments: str) -> str | None:
-    """What git prints, None if it fails or there is no git."""
+    """What git prints, None if it fails or there is no git; what is no UTF-8, as in old commits, is replaced."""
+    command = ["git", *SETTINGS, *arguments]
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
