@@ -35,7 +35,8 @@ def read_recipe(name: str) -> dict[str, dict[str, Any]]:
 
 def as_options(settings: Mapping[str, Any]) -> list[str]:
     """Settings by dotted name, as `dvc exp run` takes them."""
-    return [word for name, value in settings.items() for word in ("--set-param", f"{name}={json.dumps(value)}")]
+    texts = {name: json.dumps(value, ensure_ascii=False) for name, value in settings.items()}
+    return [word for name, text in texts.items() for word in ("--set-param", f"{name}={text}")]
 
 
 def run(name: str) -> None:

@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 from support.finished_pipeline import run
 from support.project import PROJECT
 
 from cifar_resnet import layout
 from cifar_resnet.errors import UserError
+from cifar_resnet.params import read_settings
 from pipeline.demo import overlay
+from pipeline.recipe import as_options
 from pipeline.recipe import run as run_recipe
 
 CHECK = [sys.executable, "-m", "pipeline.check"]
@@ -82,6 +85,15 @@ def test_a_mistake_in_a_recipe_is_named_before_anything_starts(
     Path("recipes", "mine.yaml").write_text(recipe)
     with pytest.raises(UserError, match=reason):
         run_recipe("mine")
+
+
+@pytest.mark.parametrize(
+    "value", ["Blüten 花 😀", "off", "1e3", "null", "a, b", "'a' = \"b\"", "", 1e-05, 0.1, True, None, ["ü", "1"]]
+)
+def test_dvc_reads_a_setting_of_a_recipe_as_the_recipe_has_it(tiny_params_file: Path, value: object) -> None:
+    _, option = as_options({"data.folder": value})
+    apply_overrides(str(tiny_params_file), [option])
+    assert read_settings(tiny_params_file)["data"]["folder"] == value
 
 
 def test_a_refused_value_under_dvc_costs_outputs_that_checkout_brings_back(workspace: Path) -> None:
