@@ -1,5 +1,5 @@
-# Every target first makes sure of .venv: a virtual environment with the exact versions in requirements*.txt.
-# Tools run as modules of its Python, so the folder may be moved; PATH is for `python` in dvc.yaml.
+# Every target first makes .venv if need be: a virtual environment with the exact versions in requirements*.txt.
+# Tools run as modules of its Python, so the folder may be moved. PATH is for `python` in dvc.yaml.
 
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
@@ -19,12 +19,12 @@ TOOLS := .venv/.tools-installed
 PEERS := build/peers/.installed
 APP := build/app/.installed
 
-# PyTorch's build for CPUs spares 4 GB of CUDA libraries: `make demo TORCH=cpu`, the first time. Later ones remember it.
+# PyTorch's build for CPUs saves 4 GB of CUDA libraries: `make demo TORCH=cpu` the first time. Later calls remember it.
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 CPU := .venv/requirements-cpu.txt
 
-# Of what pip prints, the large downloads, so that one sees that it works; errors are on stderr. Without --use-pep517,
-# the pip of Python 3.11 warns of one package that has no wheel.
+# Show only pip's large downloads, as a sign of progress; its errors are on stderr. Without --use-pep517, the pip of
+# Python 3.11 warns of one package that has no wheel.
 INSTALL = $(PYTHON) -m pip install --progress-bar off --use-pep517 $(1) | awk ' \
 	/Downloading .*\([0-9][0-9]+(\.[0-9]+)? MB\)$$/ { sub(".*/", ""); sub("Downloading ", ""); print "  " $$0; fflush() } \
 	/^Installing collected/ { print "  installing " NF - 3 " packages"; fflush() }'
@@ -57,7 +57,7 @@ test: $(TOOLS) $(APP) ## lint, types and tests
 	$(PYTHON) -m mypy
 	$(PYTHON) -m pytest
 
-test-fast: $(TOOLS) ## those tests that start no process, server or browser: a minute
+test-fast: $(TOOLS) ## the tests that start no process, server or browser: a minute
 	$(PYTHON) -m pytest -m "not slow"
 
 coverage: $(TOOLS) $(APP) ## all tests, and the share of branches that they run: more than twice as long
@@ -70,7 +70,7 @@ hooks: $(TOOLS) ## check each commit before it is made
 bench: $(RUNTIME) $(PEERS) ## speed and memory, against other libraries: ten minutes on two quiet cores
 	$(PYTHON) -m benchmarks
 
-soak: $(TOOLS) ## kill a pipeline at 20 random moments, and compare what comes out
+soak: $(TOOLS) ## kill a pipeline at 20 random moments, and compare the results
 	PYTHONPATH=.:src:tests $(PYTHON) tests/soak.py
 
 compare: $(RUNTIME) ## is run B better than run A? make compare A=HEAD B=workspace

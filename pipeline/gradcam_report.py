@@ -53,7 +53,7 @@ def run(
         images[grid],
         overlay(images[grid], for_predicted[grid]),
         overlay(images[grid], for_true[grid]),
-        f"Mistakes, the most confident first, and what spoke for each class: {gradcam.method} on {gradcam.layer}",
+        f"Mistakes, the most confident first, and the evidence for each class: {gradcam.method} on {gradcam.layer}",
         layout.GRADCAM_PLOT,
     )
     used = json.loads(layout.TRAIN_METRICS.read_text(encoding="utf-8"))

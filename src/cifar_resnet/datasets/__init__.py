@@ -1,7 +1,7 @@
 """Data sets to choose from, one file each, named as `data.dataset` names it. docs/extending.md says how to add one.
 
-Such a file has `make(data: DataParams) -> Made` and `HOME_PAGE`, a URL, which is empty for a set without one. Only
-stage download depends on them, and of them only on the chosen one.
+Each file has `make(data: DataParams) -> Made` and `HOME_PAGE`, a URL or an empty text. Only stage download depends on
+these files, and only on the chosen one.
 """
 
 import importlib
@@ -25,10 +25,10 @@ def plugin(name: str) -> ModuleType:
 
 
 def make_dataset(data: DataParams) -> Dataset:
-    """Make the chosen data set, its images scaled to `data.image_px` if they have another size.
+    """Make the chosen data set, with its images scaled to `data.image_px`.
 
     Raises:
-        UserError: it cannot be had, or not in this form.
+        UserError: the data cannot be fetched or read, or does not make a data set.
     """
     classes, *parts = plugin(data.dataset).make(data)
     train, test = (
@@ -39,13 +39,13 @@ def make_dataset(data: DataParams) -> Dataset:
 
 
 def split_test(images: Images, labels: Labels, data: DataParams) -> tuple[Part, Part]:
-    """Training and test set of images that have none: each class gives its share to the test set."""
+    """Split images into training and test set; the test set gets `data.test_share` of each class."""
     train, test = split_validation(labels, int(data.test_share * len(labels)), data.split_seed)
     return (images[train], labels[train]), (images[test], labels[test])
 
 
 def scale(images: Images, image_px: int) -> Images:
-    """Images (N, H, W, 3) as (N, image_px, image_px, 3); those of that size stay as they are."""
+    """Images (N, H, W, 3) scaled to (N, image_px, image_px, 3); unchanged if they have this size."""
     if images.shape[1] == image_px:
         return images
     return np.stack(
@@ -54,7 +54,7 @@ def scale(images: Images, image_px: int) -> Images:
 
 
 def channel_statistics(images: Images) -> tuple[Channels, Channels]:
-    """Mean and standard deviation of each channel of pixels / 255, from exact sums, so that every machine agrees."""
+    """Mean and standard deviation of each channel of pixels / 255, from exact sums: the same on every machine."""
     counts = np.zeros((3, 256), dtype=np.int64)
     for image in images:
         counts += [np.bincount(image[..., channel].ravel(), minlength=256) for channel in range(3)]

@@ -9,6 +9,6 @@ HOME_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 def make(data: DataParams) -> Made:
     """CIFAR-10 from the first source that has it."""
-    from torchvision.datasets import CIFAR10  # takes 3 s, which those who ask for the page need not spend
+    from torchvision.datasets import CIFAR10  # 3 s, and HOME_PAGE needs none of it
 
     return make_cifar(CIFAR10, data)

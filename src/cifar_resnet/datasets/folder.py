@@ -14,10 +14,10 @@ from cifar_resnet.image_files import image_suffixes, printable, read_image
 from cifar_resnet.params import DataParams
 
 HOME_PAGE = ""
-NO_PICTURES = ("thumbs.db", "desktop.ini")  # which Windows leaves in folders
+NO_PICTURES = ("thumbs.db", "desktop.ini")  # files that Windows leaves in folders
 MOST_NAMED = 10  # broken pictures in a message
 
-Pictures = dict[str, list[Path]]  # the files of each class, both by name
+Pictures = dict[str, list[Path]]  # each class and its files, sorted by name
 
 
 def make(data: DataParams) -> Made:
@@ -49,7 +49,7 @@ def find_pictures(folder: Path) -> Pictures:
     """The pictures of each class.
 
     Raises:
-        UserError: there are no two classes, or what is there cannot be told apart.
+        UserError: there are fewer than two classes, or their folders are not as they must be.
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {printable(folder)}: make it, with one folder of pictures per class, or "
@@ -62,7 +62,7 @@ def find_pictures(folder: Path) -> Pictures:
                 raise UserError(
                     f"class {name!r} has a line break, tab or damaged character in its name: rename its folder"
                 )
-            if name in pictures:  # an accent may be a character of its own, or part of its letter's
+            if name in pictures:  # a letter with an accent is one character or two
                 raise UserError(f"{printable(folder)} has two folders {name!r} that differ in Unicode form: rename one")
             pictures[name] = _visible(entry)
         elif entry.name.lower().endswith(image_suffixes()):
@@ -90,7 +90,7 @@ def _named(names: Iterable[str]) -> str:
 
 
 def read_pictures(found: Sequence[Pictures], data: DataParams) -> list[Part]:
-    """The pictures that can be read of each part, in the order of the files.
+    """For each part, the pictures that can be read, in the order of the files.
 
     Raises:
         UserError: a picture is broken and `data.broken_images` says stop; all broken ones are named.

@@ -1,4 +1,4 @@
-"""What every network here is: from raw images to logits, and on to probabilities."""
+"""The base class of every network, and the classifier around it, from raw images to probabilities."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 class Network(nn.Module):
     """Standardised images (N, 3, H, W) to logits (N, num_classes), for any H = W that the network can halve.
 
-    There is no softmax: the loss wants logits. `Classifier` has it.
+    There is no softmax, since the loss takes logits. `Classifier` adds it.
     """
 
     mean: Tensor  # (1, 3, 1, 1), of the raw values 0 to 255; `networks.make_network` sets it
@@ -29,7 +29,7 @@ class Network(nn.Module):
 
 
 class Classifier(nn.Module):
-    """What people call: raw uint8 images (N, H, W, 3) to probabilities (N, num_classes)."""
+    """A network for users: raw uint8 images (N, H, W, 3) to probabilities (N, num_classes)."""
 
     def __init__(self, net: Network) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from cifar_resnet.params import CustomResNetParams
 
 
 def conv_block(in_channels: int, out_channels: int, *, pool: bool = False) -> nn.Sequential:
-    """Conv 3x3, optional MaxPool 2, BatchNorm, ReLU; the pool comes first, which spares BatchNorm 3/4 of its work."""
+    """Conv 3x3, optional MaxPool 2, BatchNorm, ReLU; the pool before BatchNorm saves 3/4 of BatchNorm's work."""
     return nn.Sequential(
         Conv3x3(in_channels, out_channels),
         *([nn.MaxPool2d(2)] if pool else []),

@@ -20,7 +20,7 @@ MATRIX_CLASSES = 30  # more cannot be read
 
 
 def matrix_classes(mistakes: NDArray[np.int64]) -> list[int]:
-    """The classes to show in a matrix: all, or where they are many, those with the most mistakes in row and column."""
+    """The classes to show in a matrix: all, or if they are many, those with the most mistakes in row and column."""
     if len(mistakes) <= MATRIX_CLASSES:
         return list(range(len(mistakes)))
     most = np.argsort(-(mistakes.sum(axis=0) + mistakes.sum(axis=1)), kind="stable")[:MATRIX_CLASSES]
@@ -28,7 +28,7 @@ def matrix_classes(mistakes: NDArray[np.int64]) -> list[int]:
 
 
 def matrix_shares(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """How strong each cell's colour is, 0 to 1: by its share of the class if right, else of the biggest mistake."""
+    """The strength of each cell's colour, 0 to 1: from the share of the class if right, else of the biggest mistake."""
     right = np.diag(confusion.diagonal())
     shares = right / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     shares += (confusion - right) / max((confusion - right).max(), 1)
@@ -59,7 +59,7 @@ def plot_confusion(evaluation: Evaluation, path: Path) -> None:
 
 
 def plot_reliability(evaluation: Evaluation, num_bins: int, path: Path) -> None:
-    """Accuracy over confidence; on the diagonal, probabilities mean what they say."""
+    """Plot accuracy over confidence; on the diagonal, they are equal."""
     with figure(path, 5.5, 5) as drawing:
         draw_reliability({"": evaluation}, num_bins, drawing)
 

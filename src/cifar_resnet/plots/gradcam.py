@@ -1,4 +1,4 @@
-"""The most confident mistakes beside what spoke for the predicted and for the true class."""
+"""The most confident mistakes beside the Grad-CAM maps for the predicted and for the true class."""
 
 import math
 from pathlib import Path

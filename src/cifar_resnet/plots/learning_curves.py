@@ -36,7 +36,7 @@ def draw_learning_curves(histories: Mapping[str, Sequence[EpochMetrics]], drawin
     loss.set(title="Cross-entropy per image", ylim=(0, None))
     loss.legend()
     accuracy.set(title=f"Accuracy{outcome if len(histories) == 1 else ''}")
-    accuracy.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")  # as few decimals as tell ticks apart
+    accuracy.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")  # no more decimals than ticks need
     accuracy.legend(loc="lower right")
     rate.set(title="Learning rate at the end of the epoch", ylim=(0, None))
     if len(histories) > 1:

@@ -31,7 +31,7 @@ def plot_lr_curve(sweep: LRSweep, found: FoundRates | None, path: Path) -> None:
 
 
 def _rules_by_rate(found: FoundRates) -> list[tuple[float, list[str]]]:
-    """The names of the rules that agree on a rate, in one label, from the lowest rate up."""
+    """Each suggested rate with the names of the rules that suggest it, the lowest rate first."""
     rules: dict[float, list[str]] = {}
     for rule, lr in found.suggestions.items():
         rules.setdefault(lr, []).append(rule)

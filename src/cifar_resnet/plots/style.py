@@ -21,8 +21,8 @@ class Colour(NamedTuple):
     dark: str
 
 
-# The five hues are Okabe and Ito's, https://jfly.uni-koeln.de/color/, which every colour vision tells apart; orange and
-# purple are darkened, so that each has a contrast of 3 or more with its ground.
+# The five hues are from Okabe and Ito, https://jfly.uni-koeln.de/color/: people with any colour vision tell them apart.
+# Orange and purple are darkened, so that each colour has a contrast of 3 or more with its ground.
 PALETTE = {
     "page": Colour("#fbfaf8", "#16171a"),
     "surface": Colour("#ffffff", "#1e2024"),
@@ -42,7 +42,7 @@ RIGHT, WRONG, TRAIN, HELD_OUT, RATE, QUIET = (
 
 MORE_FONTS = ("Noto Sans CJK JP", "Hiragino Sans", "WenQuanYi Zen Hei", "Noto Sans Devanagari", "Noto Sans Thai")
 STYLE: Any = {  # matplotlib types the keys as literals
-    # The first ships with matplotlib, so every machine draws the same letters; the others have those that it lacks.
+    # The first font ships with matplotlib, so every machine draws the same letters; the others have more letters.
     "font.family": ["DejaVu Sans", *(name for name in MORE_FONTS if name in get_font_names())],
     "font.size": 11,
     "axes.titlesize": 12,
@@ -52,7 +52,7 @@ STYLE: Any = {  # matplotlib types the keys as literals
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": PALETTE["line"].light,
-    "legend.facecolor": PALETTE["page"].light,  # over lines, which else cross out its words
+    "legend.facecolor": PALETTE["page"].light,  # a legend may cover lines, which would else cross out its words
     "legend.edgecolor": "none",
     "lines.linewidth": 2,
     "figure.constrained_layout.use": True,
@@ -65,7 +65,7 @@ STYLE: Any = {  # matplotlib types the keys as literals
 def drawing_of(width: float, height: float, style: Any = STYLE) -> Iterator[Figure]:
     """A figure of that size in inches to draw into."""
     with matplotlib.rc_context(style), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")  # it draws a box, and tables have the name
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")  # a box is drawn; tables show the name
         drawing = plt.figure(figsize=(width, height))
         try:
             yield drawing
@@ -83,7 +83,7 @@ def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
 
 
 def percent(fraction: float, digits: int = 1) -> str:
-    """A fraction of 1 in percent, as pages and plots write it; only 0 and 1 themselves are 0 % and 100 %."""
+    """A fraction of 1 in percent, for pages and plots; values near 0 and 1 give such as <0.1% and >99.9%."""
     text = f"{fraction:.{digits}%}"
     smallest = 10 ** -(digits + 2)
     if fraction < 1 and text == f"{1:.{digits}%}":
@@ -94,11 +94,11 @@ def percent(fraction: float, digits: int = 1) -> str:
 
 
 def run_styles(number: int) -> list[str]:
-    """The line of each run in one chart, whose colours say what is measured: the last is solid, others are dashed."""
+    """The line style of each run in a chart: the last is solid, the others are dashed. Colours show the metric."""
     return [*["--"] * (number - 1), "-"]
 
 
 def short(name: str, length: int = 24) -> str:
-    """A class name that fits into a plot: of a long one, beginning and end, where names differ."""
+    """A class name that fits into a plot. A long name keeps its beginning and end, where names differ."""
     end = length // 3
     return name if len(name) <= length else f"{name[: length - end - 1].rstrip()}…{name[-end:].lstrip()}"

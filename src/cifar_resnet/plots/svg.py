@@ -1,4 +1,4 @@
-"""Charts for a web page: SVG in the page's own type and colours, which may be light or dark."""
+"""Charts for a web page: SVG with the page's own font and colours, which may be light or dark."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -52,7 +52,7 @@ def reliability_charts(evaluations: Mapping[str, Evaluation], num_bins: int) -> 
 
 
 def class_accuracy_charts(evaluation: Evaluation) -> list[Chart]:
-    """The accuracy on each class, the best on top; where they are many, on the worst ones."""
+    """The accuracy on each class, or on the NUM_BARS worst classes; the best on top."""
     classes, accuracy = evaluation.classes, evaluation.class_accuracy
     worst_first = np.argsort(accuracy, kind="stable")
     shown = worst_first[:NUM_BARS]
@@ -92,7 +92,7 @@ def _panels(drawing: Figure, alts: Sequence[str]) -> list[Chart]:
         file = io.StringIO()
         bounds = Bbox.from_extents(box.x1 - width, low, box.x1, high)
         drawing.savefig(file, format="svg", bbox_inches=bounds, transparent=True, metadata={"Date": None})
-        svg = file.getvalue()  # in which matplotlib has escaped the text
+        svg = file.getvalue()  # matplotlib has escaped its text
         for colour, name in PAGE_COLOURS.items():
             svg = svg.replace(colour, name)
         charts.append(Chart(f"{panel.get_title(loc='left')}. {alt}", Markup(svg[svg.index("<svg") :])))  # noqa: S704
