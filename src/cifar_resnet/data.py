@@ -39,9 +39,9 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 def save_dataset(dataset: Dataset, folder: Path) -> None:
-    """Write `folder` as a whole, in place of an earlier one; the same data set gives the same bytes."""
+    """Write `folder`, or replace it as a whole; the same data set gives the same bytes. A UserError if that fails."""
     partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+    shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
     partial.mkdir(parents=True)
     try:
         for array in ARRAYS:
@@ -57,7 +57,7 @@ def save_dataset(dataset: Dataset, folder: Path) -> None:
 
 
 def load_dataset(folder: Path) -> Dataset:
-    """Open a data set that `save_dataset` wrote; its images are read from disk as they are used.
+    """Open a data set that `save_dataset` wrote; its images are read from disk when they are used.
 
     Raises:
         UserError: the folder is missing or damaged.
@@ -73,9 +73,9 @@ def load_dataset(folder: Path) -> Dataset:
 
 
 def split_validation(labels: Labels, num_images: int, seed: int) -> tuple[Indices, Indices]:
-    """Training and validation indices, both ascending, where validation has `num_images`.
+    """Training indices and `num_images` validation indices, both ascending.
 
-    Each class gives its share of the validation images, rounded up or down to a whole image.
+    Each class has the same share in the validation images as in all, rounded up or down to a whole image.
     """
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]

@@ -1,4 +1,4 @@
-"""Data-parallel training: several processes, each with its share of every batch, keep one set of weights.
+"""Data-parallel training: several processes, each with its share of every batch, learn the same weights.
 
 Processes are started by torchrun, which tells each its place through RANK, LOCAL_RANK and WORLD_SIZE.
 """
@@ -18,7 +18,7 @@ from cifar_resnet.errors import UserError
 
 
 def is_worker() -> bool:
-    """Whether torchrun started this process; clusters set RANK and WORLD_SIZE for processes of all kinds."""
+    """Whether torchrun started this process. RANK and WORLD_SIZE do not tell: clusters set them for any process."""
     return dist.is_torchelastic_launched()
 
 
@@ -26,16 +26,16 @@ def run_in_processes(module: str, num_processes: int) -> None:
     """Run `python -m module` in several processes on this machine, and wait; a UserError if one fails."""
     if num_processes > (most := 2 * cpu_count()):
         raise UserError(f"compute.processes is {num_processes}; allowed here: 1 to {most}, two for each CPU core")
-    # --local-addr: else it looks for this machine's own name in the network, which need not know it.
+    # Without --local-addr, torchrun looks up this machine's name in the network, which may not know it.
     torchrun = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes", "1", "--local-addr", "127.0.0.1",
         "--nproc-per-node", str(num_processes),
     ]  # fmt: skip
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}  # until compute.threads is set; torchrun warns otherwise
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}  # until compute.threads is set; torchrun warns without it
     process = subprocess.Popen([*torchrun, "-m", module], env=environment)
     try:
         status = process.wait()
-    except BaseException:  # a signal to this process; terminated, not killed, torchrun ends the others first
+    except BaseException:  # such as a signal; torchrun ends its processes when terminated, not when killed
         process.terminate()
         process.wait()
         raise
@@ -47,16 +47,20 @@ def run_in_processes(module: str, num_processes: int) -> None:
 
 
 def join_processes(use_cuda: bool) -> tuple[int, int, torch.device]:
-    """Rank, number of processes and device of this process, alone without torchrun; a UserError for want of a GPU."""
+    """Join the processes of torchrun, if it started this one; returns rank, number of processes and device.
+
+    A UserError if there is no GPU for this process.
+    """
     if not is_worker():
         return 0, 1, torch.device("cuda" if use_cuda else "cpu")
-    if use_cuda and int(os.environ["LOCAL_RANK"]) >= (num_gpus := torch.cuda.device_count()):
+    local_rank = int(os.environ["LOCAL_RANK"])
+    if use_cuda and local_rank >= (num_gpus := torch.cuda.device_count()):
         raise UserError(
             f"compute.processes: one per GPU, and this machine has {num_gpus}; or set compute.device to cpu"
         )
     if not dist.is_initialized():
         dist.init_process_group("nccl" if use_cuda else "gloo")
-    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if use_cuda else torch.device("cpu")
+    device = torch.device("cuda", local_rank) if use_cuda else torch.device("cpu")
     return dist.get_rank(), dist.get_world_size(), device
 
 
@@ -67,7 +71,7 @@ def share_gradients(net: nn.Module, device: torch.device) -> nn.Module:
         return DistributedDataParallel(net, device_ids=[device.index])
     for module in net.modules():
         if type(module) is nn.BatchNorm2d:
-            module.__class__ = SyncBatchNormCPU  # the same parameters and buffers, another forward
+            module.__class__ = SyncBatchNormCPU  # with the same parameters and buffers
     return DistributedDataParallel(net)
 
 
@@ -79,13 +83,13 @@ def sum_over_processes(values: Tensor) -> Tensor:
 
 
 def wait_for_others() -> None:
-    """Return once every process has come this far."""
+    """Wait until every process has called this."""
     if dist.is_initialized():
         dist.barrier()
 
 
 class SyncBatchNormCPU(nn.BatchNorm2d):
-    """BatchNorm over the batches of all processes; PyTorch's own works on GPUs only."""
+    """BatchNorm over the shares of all processes; PyTorch's SyncBatchNorm works on GPUs only."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -96,7 +100,7 @@ class SyncBatchNormCPU(nn.BatchNorm2d):
         of_all = all_reduce(local) if dist.is_initialized() else local
         sums, squares, total = of_all.split([self.num_features, self.num_features, 1])
         mean = sums / total
-        variance = (squares / total - mean.square()).clamp_min(0)  # rounding may take it below
+        variance = (squares / total - mean.square()).clamp_min(0)  # rounding may make it negative
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.momentum is not None

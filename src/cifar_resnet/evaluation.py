@@ -59,9 +59,9 @@ class Evaluation:
         return wrong[np.argsort(-self.confidence[wrong], kind="stable")]
 
     def worst_of_each_cell(self, num_images: int) -> NDArray[np.int64]:
-        """At most `num_images` of `misclassified`, in its order: of each true and predicted class the first ones.
+        """At most `num_images` of `misclassified`, in its order: the first ones of each cell of the confusion matrix.
 
-        Every cell of the confusion matrix gives the same number, or all that it has.
+        Each cell gives the same number, or all of its images if it has fewer.
         """
         wrong = self.misclassified
         return first_of_each(wrong, self.labels[wrong] * len(self.classes) + self.predicted[wrong], num_images)
@@ -71,7 +71,7 @@ class Evaluation:
         return float(self.right.mean())
 
     def calibration(self, num_bins: int) -> "Calibration":
-        """Predictions by confidence; a bin holds its upper edge, as in Guo et al. 2017, arXiv:1706.04599."""
+        """Predictions grouped by confidence; a bin includes its upper edge, as in Guo et al. 2017, arXiv:1706.04599."""
         numbers = np.clip(np.ceil(self.confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
         counts = np.bincount(numbers, minlength=num_bins)
         filled = counts > 0
@@ -82,7 +82,7 @@ class Evaluation:
         return Calibration(counts[filled], confidence, accuracy)
 
     def metrics(self, calibration_bins: int) -> dict[str, float | dict[str, float]]:
-        """Figures as fractions of 1; `loss` is the mean cross-entropy. With two classes both are the top two."""
+        """Figures as fractions of 1; `loss` is the mean cross-entropy. With two classes, top-2 accuracy is left out."""
         f1 = 2 * self.confusion.diagonal() / np.maximum(self.confusion.sum(axis=0) + self.confusion.sum(axis=1), 1)
         better = (self.probabilities > self.true_probability[:, np.newaxis]).sum(axis=1)
         top2 = {"top2_accuracy": float((better < 2).mean())} if len(self.classes) > 2 else {}
@@ -98,7 +98,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Predictions grouped by confidence, in bins of equal width that hold at least one."""
+    """Predictions grouped by confidence, in bins of equal width; empty bins are left out."""
 
     counts: NDArray[np.int64]
     confidence: NDArray[np.float64]  # mean in each bin
@@ -111,7 +111,7 @@ class Calibration:
 
 
 def first_of_each(images: NDArray[np.int64], groups: NDArray[np.int64], number: int) -> NDArray[np.int64]:
-    """At most `number` of `images`, in their order: the first ones of each group, as many of each, or all it has."""
+    """At most `number` of `images`, in their order: the same number from each group, or all if it has fewer."""
     by_group = np.argsort(groups, kind="stable")
     _, starts, sizes = np.unique(groups[by_group], return_index=True, return_counts=True)
     rank = np.empty_like(images)  # 0 for the first of its group
@@ -119,9 +119,9 @@ def first_of_each(images: NDArray[np.int64], groups: NDArray[np.int64], number: 
     return images[np.sort(np.argsort(rank, kind="stable")[:number])]
 
 
-def largest_cells(matrix: NDArray[np.int64], number: int = 10) -> list[tuple[int, int]]:
-    """Row and column of the largest cells that are above 0, the largest first."""
-    rows, columns = np.unravel_index(np.argsort(-matrix, axis=None, kind="stable")[:number], matrix.shape)
+def largest_cells(matrix: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Row and column of the ten largest cells, without those that are 0; the largest first."""
+    rows, columns = np.unravel_index(np.argsort(-matrix, axis=None, kind="stable")[:10], matrix.shape)
     return [(int(row), int(column)) for row, column in zip(rows, columns, strict=True) if matrix[row, column]]
 
 

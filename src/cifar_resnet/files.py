@@ -12,15 +12,15 @@ from cifar_resnet.errors import UserError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to; what was written there takes the place of `path` in the end.
+    """Yields a path to write to; at the end, the file written there replaces `path`.
 
     The old file is never written to, as it may be a link to an object in DVC's cache. If writing fails, as on a full
-    disk, it stays, and there is a UserError.
+    disk, the old file stays, and there is a UserError.
     """
-    new = path.with_name(f".{path.stem}.new{path.suffix}")  # with the suffix, from which libraries take the format
+    new = path.with_name(f".{path.stem}.new{path.suffix}")  # libraries take the format from the suffix
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new.unlink(missing_ok=True)  # of a process that was killed
+        new.unlink(missing_ok=True)  # left by a process that was killed
         yield new
         with new.open("rb") as file:
             os.fsync(file.fileno())

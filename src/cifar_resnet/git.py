@@ -1,17 +1,18 @@
-"""Questions to Git, all of which may stay without an answer."""
+"""Asks Git; each answer may be missing."""
 
 import re
 import subprocess
 
-# DVC's experiments are references: the commit they start from, and a name. Others are for its own bookkeeping.
+# DVC keeps an experiment as the reference refs/exps/START/NAME, where START is the commit that it starts from. Other
+# references are for DVC's own use.
 EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(\S+) (\w+)")
 
-# What a user may have set, and what would change an answer: signatures among commits, new files left out.
+# These override settings of the user that change answers: signatures among commits, new files left out.
 SETTINGS = ("-c", "log.showSignature=false", "-c", "status.showUntrackedFiles=normal")
 
 
 def git(*arguments: str) -> str | None:
-    """What git prints, None if it fails or there is no git; what is no UTF-8, as in old commits, is replaced."""
+    """What git prints; None if it fails or is missing. Bytes that are not UTF-8, as in old commits, are replaced."""
     command = ["git", *SETTINGS, *arguments]
     try:
         done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=True)
@@ -21,5 +22,5 @@ def git(*arguments: str) -> str | None:
 
 
 def dvc_experiments() -> dict[str, str]:
-    """The DVC experiments of all commits: the commit of each, by name."""
+    """The commit of every DVC experiment, by the name of the experiment."""
     return dict(EXPERIMENT.findall(git("for-each-ref", "--format=%(refname) %(objectname)", "refs/exps") or ""))
