@@ -18,9 +18,9 @@ from cifar_resnet.params import GradCAMParams
 
 Maps = NDArray[np.float32]
 
-# EigenCAM and EigenGradCAM are left out. They show a principal component, whose sign is arbitrary: on `layer2` of the
-# demo's network, 41 and 42 % of the 359 test digits had less heat on the digit than chance, and 16 and 39 % by the best
-# rule for the sign that was tried. LayerCAM: none.
+# EigenCAM and EigenGradCAM are left out: they show a principal component, whose sign is arbitrary. On `layer2` of the
+# demo's network, 41 and 42 % of the 359 test digits had less heat on the digit than chance. With the best rule tried
+# for the sign, 16 and 39 % had less; with LayerCAM, none.
 METHODS = {
     "gradcam": GradCAM,
     "gradcam++": GradCAMPlusPlus,
@@ -29,18 +29,20 @@ METHODS = {
     "layercam": LayerCAM,
 }
 HEAT_LEVELS = 32  # steps of colour; 2,000 maps of 8 px take 0.6 MB as PNG, and 0.8 MB with 64
-BATCH_SIZE = 256  # images; fixed, since rounding may depend on it, and a multiple of 16 for Conv3x3
+BATCH_SIZE = 256  # images; no setting, since rounding may depend on it; a multiple of 16 for Conv3x3
 
 
 def activation_maps(net: Network, images: Images, classes: NDArray[np.int64], params: GradCAMParams) -> Maps:
-    """Maps (N, H, W) in 0..1 of what speaks for `classes[i]` in raw image i, uint8 (N, H, W, 3).
+    """Maps (N, H, W) in 0..1 of the evidence for `classes[i]` in raw image i of `images`, uint8 (N, H, W, 3).
 
-    The layer's own map is enlarged bilinearly. Each map is stretched to 0..1 by itself, so two maps
-    compare in shape, not in strength; a map without anything that speaks for the class is 0 everywhere. `net` is left
-    as it was.
+    Each map is enlarged bilinearly from the size of the layer, and stretched to 0..1 on its own, so two maps compare in
+    shape, not in strength. A map without evidence is 0 everywhere. `net` stays unchanged.
+
+    Raises:
+        UserError: the network has no such layer.
     """
-    # The hooks go into a copy. Its weights are frozen, which saves their half of the backward pass: the gradients start
-    # at the images. Unscaled logits suit the library, whose guards against division by 0 are absolute (1e-6, 1e-7).
+    # A copy gets the hooks. Its weights are frozen: only the images require gradients, which saves half of the backward
+    # pass. Logits are not scaled, since the library's guards against division by 0 are absolute (1e-6, 1e-7).
     net = copy.deepcopy(net).eval().requires_grad_(False)
     net.logit_scale = 1.0
     device = net.mean.device
@@ -54,7 +56,7 @@ def activation_maps(net: Network, images: Images, classes: NDArray[np.int64], pa
 
 
 def _layer(net: Network, name: str) -> nn.Module:
-    """Raises UserError: the network has no such layer, as that of a model file may be another than params.yaml's."""
+    """The layer called `name`. A UserError if there is none: a model file may hold another network than params.yaml."""
     layers = net.gradcam_layers()
     if name not in layers:
         raise UserError(f"gradcam.layer is {name!r}; the network of this model allows {' | '.join(layers)}")
@@ -72,10 +74,10 @@ def map_size_px(net: Network, layer: str, image_px: int) -> int:
 
 
 def heat_palette() -> NDArray[np.uint8]:
-    """Colours (32, 4), RGBA, of the values 0 to 1 of a map: clear where it is 0, then inferno's purple to yellow.
+    """Colours (32, 4), RGBA, for map values from 0 to 1: transparent at 0, then from inferno's purple to its yellow.
 
-    Inferno rises evenly in lightness, so it also reads in grey and with any colour vision. It starts at a quarter, as
-    its black could not be told from a dark image.
+    Inferno's lightness rises evenly, so it is readable in grey and with any colour vision. Its first quarter is left
+    out: it is too dark to see on a dark image.
     """
     value = np.linspace(0, 1, HEAT_LEVELS)
     colours: NDArray[np.float64] = colormaps["inferno"](0.25 + 0.75 * value)
@@ -90,7 +92,7 @@ def heat_levels(maps: Maps) -> NDArray[np.uint8]:
 
 
 def overlay(images: Images, maps: Maps, opacity: float = 1.0) -> Images:
-    """Heat over the images (N, H, W, 3), which turn grey, so that every colour in the picture is heat.
+    """Heat over the images (N, H, W, 3). The images turn grey, so that all colour is heat.
 
     An `opacity` below 1 lets the coloured image through.
     """

@@ -14,9 +14,8 @@ class EpochMetrics:
 
     epoch: int  # from 1
     lr: float  # of the last step
-    train_loss: (
-        float  # of augmented images, while the weights moved; of small ones in early epochs; with label smoothing
-    )
+    # Of augmented images (smaller ones in early epochs), with label smoothing, while the weights change.
+    train_loss: float
     train_accuracy: float
     held_out_loss: float
     held_out_accuracy: float

@@ -1,6 +1,6 @@
-"""Images of any format, size and mode, made square and RGB. A copy of this file is kept with every served model.
+"""Makes images of any format, size and mode square and RGB.
 
-So it needs nothing else of this project.
+A copy of this file is kept with every served model, so it imports nothing else of this project.
 """
 
 import warnings
@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-# Pillow knows 40 more, most of them no pictures of things (weather maps, video), and for one it starts another program.
+# Pillow reads 40 more formats. Most do not hold pictures of things (but weather maps, video), and one starts another
+# program.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 FORMATS_IN_WORDS = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 
-# What makes a photo upright again, by the orientation that the camera noted (EXIF 2.3, section 4.6.4).
+# The turn that makes a photo upright, by the orientation that the camera noted (EXIF 2.3, section 4.6.4).
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -26,14 +27,14 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-warnings.filterwarnings("ignore", module="PIL")  # many pixels are refused below, broken notes of a camera overlooked
+warnings.filterwarnings("ignore", module="PIL")  # too many pixels are refused below, broken camera notes ignored
 
 
 def decode_image(file: Path | BinaryIO, side_px: int) -> NDArray[np.uint8]:
     """The image in a file as uint8 (side_px, side_px, 3).
 
     Raises:
-        ValueError: it is no readable image, or has too many pixels; the message follows on the file's name.
+        ValueError: it is no readable image, or has too many pixels. The caller puts the file's name before the message.
     """
     try:
         with Image.open(file, formats=FORMATS) as image:
@@ -53,12 +54,12 @@ def decode_image(file: Path | BinaryIO, side_px: int) -> NDArray[np.uint8]:
 
 
 def _fit(image: Image.Image, side_px: int) -> NDArray[np.uint8]:
-    """Upright, square and in RGB: the whole image, whatever its proportions, as CIFAR-10's own were made.
+    """The image upright, square and in RGB: stretched, not cropped, as CIFAR-10's own images were made.
 
-    An image that has this form already keeps every pixel. What is transparent becomes white.
+    An image that already has this form keeps every pixel. Transparent parts become white.
     """
     image.load()
-    if (turn := _turn_upright(image)) is not None:  # a flip from left to right is number 0
+    if (turn := _turn_upright(image)) is not None:  # the flip from left to right is number 0
         image = image.transpose(turn)
     if image.mode.startswith("I"):  # 16 bits of grey, which convert() would clip at 255
         image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
@@ -70,8 +71,8 @@ def _fit(image: Image.Image, side_px: int) -> NDArray[np.uint8]:
 
 
 def _turn_upright(image: Image.Image) -> Image.Transpose | None:
-    """What the camera noted; nothing if its notes cannot be read, which viewers overlook too."""
+    """The turn that the camera noted; None if its notes cannot be read: viewers ignore these, too."""
     try:
         return TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # errors of many types, as of the decoders
+    except Exception:  # decoders raise errors of many types
         return None

@@ -12,7 +12,7 @@ LONGEST_NAME = 200  # characters of a path in a message or table
 
 
 def printable(path: Path) -> str:
-    """A path for people: line breaks, escape codes and broken characters are escaped, and what is very long is cut."""
+    """A path for people: line breaks, escape codes and broken characters are escaped, a very long path is shortened."""
     shown = str(path)
     if len(shown) > LONGEST_NAME:
         shown = f"{shown[: LONGEST_NAME // 2]}…{shown[-LONGEST_NAME // 2 :]}"
@@ -20,7 +20,7 @@ def printable(path: Path) -> str:
 
 
 def image_suffixes() -> tuple[str, ...]:
-    """The suffixes of the formats that can be read, in small letters."""
+    """The suffixes of the formats that can be read, in lower case."""
     Image.init()  # fills the table
     return tuple(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)
 
@@ -32,7 +32,7 @@ def read_image(path: Path, side_px: int) -> Images:
         UserError: the file is no readable image, or has too many pixels.
     """
     try:
-        if not path.is_file():  # a pipe would be waited for, and a device has no end
+        if not path.is_file():  # a pipe would wait for ever, a device may never end
             raise ValueError(f"is no regular file, or links to none: give a {FORMATS_IN_WORDS} file")
         return decode_image(path, side_px)
     except OSError as error:

@@ -9,7 +9,7 @@ from cifar_resnet.compute import Compute
 from cifar_resnet.data import Images
 from cifar_resnet.networks.base import Network
 
-BATCH_SIZE = 512  # images; fixed, since rounding may depend on it, and a multiple of 16 for Conv3x3
+BATCH_SIZE = 512  # images; no setting, since rounding may depend on it; a multiple of 16 for Conv3x3
 
 
 @torch.inference_mode()

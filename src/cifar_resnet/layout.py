@@ -36,9 +36,9 @@ CHECKPOINTS = Path("checkpoints")  # outside every DVC output: DVC deletes outpu
 
 
 def project_root() -> Path:
-    """The project's folder: the main one, where a DVC experiment runs in a temporary copy of it."""
+    """The project's folder; in a DVC experiment's temporary copy, the folder of the main project."""
     if root := os.environ.get("DVC_ROOT"):  # set by DVC for stages
         return Path(root).resolve()
     here = Path.cwd().resolve()
-    folders = (here, *here.parents)  # some of which this user may not look into: that is no error for `os.path`
+    folders = (here, *here.parents)  # unlike pathlib, os.path raises no error for a folder that this user may not read
     return next((folder for folder in folders if os.path.isdir(folder / ".dvc")), here)  # noqa: PTH112

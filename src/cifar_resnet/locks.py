@@ -13,9 +13,9 @@ NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP}
 
 @contextmanager
 def locked(path: Path, timeout_seconds: float) -> Iterator[None]:
-    """Hold the lock that a file stands for; where the file system has none, as some NFS, warn and continue without one.
+    """Hold the lock of a file. If the file system has no locks, as some NFS, warn and continue without one.
 
-    A Timeout if another process holds it, an OSError if the file cannot be made.
+    A Timeout if another process holds the lock, an OSError if the file cannot be made.
     """
     lock = FileLock(path, timeout_seconds)
     try:

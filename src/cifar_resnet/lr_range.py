@@ -22,9 +22,9 @@ from cifar_resnet.params import LRFindParams
 Floats = NDArray[np.float64]
 
 MIN_POINTS = 10  # fewer show no shape that a rule could read
-CLIMB = 1.05  # times its minimum, the loss has left the bottom
-MARGIN = math.sqrt(2)  # between there and the rate suggested
-MIDDLE_OF_DESCENT = (0.2, 0.8)  # shares of the fall between which its line is fitted: above noise, below the bend
+CLIMB = 1.05  # at this multiple of its minimum, the loss has left the bottom
+MARGIN = math.sqrt(2)  # the suggested rate is lower than that one by this factor
+MIDDLE_OF_DESCENT = (0.2, 0.8)  # the line is fitted between these shares of the fall, after noise and before the bend
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,9 @@ def read_found_rates(path: Path) -> FoundRates:
 def sweep(step: Callable[[float], float], settings: LRFindParams) -> Iterator[tuple[float, float, float]]:
     """Raise the learning rate exponentially; yields (lr, loss, smoothed loss) per step.
 
-    `step` learns from one batch at a learning rate and returns its loss. The sweep ends early when the loss is not
-    finite or its bias-corrected moving average passes `stop_factor` times its best, once there are enough points.
+    `step` trains on one batch at a learning rate and returns the loss. The sweep ends early if the loss is not finite.
+    After MIN_POINTS, it also ends if the smoothed loss, a bias-corrected moving average, passes `stop_factor` times its
+    lowest value.
     """
     average, best = 0.0, math.inf
     for number in range(settings.steps):
@@ -98,7 +99,7 @@ def sweep(step: Callable[[float], float], settings: LRFindParams) -> Iterator[tu
 
 
 def find_rates(sweep: LRSweep, rule: str) -> FoundRates:
-    """Apply every rule; `lr_min` is where the loss starts to fall, `lr_max` is what `rule` says, else NoRatesError."""
+    """Apply every rule; `lr_min` is where the loss starts to fall, `lr_max` is by `rule`. Raises NoRatesError."""
     lrs, losses = np.array(sweep.lrs), np.array(sweep.smoothed)
     if len(lrs) < MIN_POINTS:
         raise NoRatesError(
@@ -122,24 +123,25 @@ def find_rates(sweep: LRSweep, rule: str) -> FoundRates:
 
 
 def descent_start(lrs: Floats, losses: Floats) -> float:
-    """Where the loss leaves its first plateau: a straight line through the middle of the fall crosses it there.
+    """Where the loss leaves its first plateau: there, a straight line through the middle of the fall crosses it.
 
-    Of three seeds, the results lay within a factor of 1.3; those of the first 5 % of the fall, within 3.7: noise.
+    Over three seeds, this rate varies by a factor of 1.3. The rate where 5 % of the fall is done varies by 3.7, since
+    noise moves it.
     """
     end = int(losses.argmin())
     plateau = np.median(losses[: end // 4 + 1])
     fallen = (plateau - losses[: end + 1]) / (plateau - losses[end])
     first, last = (int(np.flatnonzero(fallen < share)[-1]) for share in MIDDLE_OF_DESCENT)
-    middle = slice(first, last + 2)  # with one point on each side, so never fewer than two
+    middle = slice(first, last + 2)  # plus one point on each side, so never fewer than two
     slope, intercept = np.polyfit(np.log(lrs[middle]), fallen[middle], 1)
     return float(np.exp(-intercept / slope).clip(lrs[0], lrs[end]))
 
 
 def descent_end(lrs: Floats, losses: Floats) -> float:
-    """Short of where the loss leaves the bottom of its fall: where it has climbed by 5 %, less a factor of 1.4.
+    """The rate where the loss has climbed by 5 % from the bottom of its fall, divided by 1.4.
 
-    The bottom is flat over half a decade, so noise decides where its minimum lies: in six sweeps (three seeds, on two
-    processors) at 0.16 to 0.32, and this place at 0.32 to 0.46.
+    The bottom is flat over half a decade, so noise decides where its minimum lies. In six sweeps (three seeds, on two
+    processors) the minimum was at 0.16 to 0.32, and this rate at 0.32 to 0.46.
     """
     lowest = int(losses.argmin())
     climbed = np.flatnonzero(losses[lowest:] > CLIMB * losses[lowest])
@@ -149,7 +151,7 @@ def descent_end(lrs: Floats, losses: Floats) -> float:
 
 def valley(lrs: Floats, losses: Floats) -> float:
     """Half way down the last two thirds of the longest fall: the longest decreasing subsequence of the losses."""
-    lengths = np.ones(len(losses), dtype=int)  # of those that end here
+    lengths = np.ones(len(losses), dtype=int)  # of the longest one that ends at each point
     for i in range(1, len(losses)):
         lengths[i] += max((lengths[j] for j in range(i) if losses[j] > losses[i]), default=0)
     end, length = int(lengths.argmax()), int(lengths.max())
@@ -157,8 +159,9 @@ def valley(lrs: Floats, losses: Floats) -> float:
     return float(lrs[max(end - length, 0) + third + third // 2])
 
 
-def slide(lrs: Floats, losses: Floats, gap: int = 15, flat: float = 0.005) -> float:
-    """Walk down from the highest rate, two points `gap` steps apart, while their slopes differ by more than `flat`."""
+def slide(lrs: Floats, losses: Floats) -> float:
+    """Move two points, `gap` steps apart, down from the highest rate while their slopes differ by more than `flat`."""
+    gap, flat = 15, 0.005  # as in fastai
     slopes = np.gradient(losses)
     left = max(len(losses) - 1 - gap, 0)
     for right in range(len(losses) - 1, gap - 1, -1):
