@@ -15,7 +15,7 @@ from cifar_resnet.plots.svg import NUM_BARS
 from cifar_resnet.report import Report, confused_pairs
 from cifar_resnet.statistics import wilson_interval
 
-SURE = 0.9  # from which confidence on the card tells how often the network is right
+SURE = 0.9  # the card tells how often the network is right at this confidence or above
 
 
 def render_model_card(report: Report, num_train_images: int) -> str:
@@ -31,7 +31,7 @@ def render_model_card(report: Report, num_train_images: int) -> str:
     )
     environment.filters |= {"percent": percent, "interval": interval}
     evaluation = report.evaluation
-    right = evaluation.predicted == evaluation.labels
+
     sure = evaluation.confidence >= SURE
     worst = np.argsort(evaluation.class_accuracy, kind="stable")[:NUM_BARS]
     return environment.get_template("model_card.md.j2").render(
@@ -42,7 +42,7 @@ def render_model_card(report: Report, num_train_images: int) -> str:
         num_images=len(evaluation.labels),
         sure=SURE,
         num_sure=int(sure.sum()),
-        sure_accuracy=right[sure].mean() if sure.any() else 0,
+        sure_accuracy=evaluation.right[sure].mean() if sure.any() else 0,
         class_rows=[
             (evaluation.classes[one], int(evaluation.confusion[one].sum()), evaluation.class_accuracy[one])
             for one in worst

@@ -1,4 +1,4 @@
-"""What changes the weights: SGD for all of them, or Muon for the convolutions and SGD for the rest."""
+"""Optimizers: SGD for all weights, or Muon for the convolutions and SGD for the rest."""
 
 from torch import Tensor, nn
 from torch.optim import SGD, Muon, Optimizer
@@ -22,10 +22,10 @@ def set_learning_rate(optimizers: list[Optimizer], lr: float) -> None:
 
 
 class ConvolutionMuon(Muon):
-    """Muon for convolutions, whose weights (C', C, H, W) it sees as matrices (C', H * W * C) in the same memory.
+    """Muon for convolutions. It updates weights (C', C, H, W) as matrices (C', H * W * C) in the same memory.
 
-    Each update is orthogonal, so that all directions learn alike. Its products are bfloat16 on any hardware, and its
-    weight decay is lr * weight_decay of the weights, outside the momentum. Sources: https://kellerjordan.github.io/posts/muon
+    Each update is orthogonal, so that all directions learn alike. Products are bfloat16 on any hardware. Weight decay
+    subtracts lr * weight_decay * weights, outside the momentum. Sources: https://kellerjordan.github.io/posts/muon
     and, for this kind of network, https://github.com/KellerJordan/cifar10-airbench.
     """
 
@@ -42,4 +42,4 @@ class ConvolutionMuon(Muon):
 
 
 def _as_matrix(weight: Tensor) -> Tensor:
-    return weight.permute(0, 2, 3, 1).view(len(weight), -1)  # raises where memory is not channels last: no copies
+    return weight.permute(0, 2, 3, 1).view(len(weight), -1)  # `view` never copies: it raises if not channels last

@@ -20,7 +20,7 @@ SHEET_COLUMNS = 32  # pictures side by side in a sheet
 
 
 def render_page(template: str, **variables: Any) -> str:
-    """A page as HTML: what a variable holds is text, never markup. `page.css` and `page.js` are there to include."""
+    """Fill a template, as HTML. Variables are text, never markup. It may include `page.css` and `page.js`."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -36,12 +36,12 @@ def render_page(template: str, **variables: Any) -> str:
 
 
 def image_sheet(images: Images) -> str:
-    """A sprite sheet without loss: 1.7 kB an image of CIFAR-10, where PNG takes 2.2."""
+    """A lossless sprite sheet as a data URL: 1.7 kB for an image of CIFAR-10; PNG takes 2.2."""
     return _data_url(Image.fromarray(_tile(images)), "webp", lossless=True)
 
 
 def heat_sheet(maps: Maps) -> str:
-    """A sprite sheet whose palette is the colours of heat, clear where a map is 0."""
+    """A sprite sheet as a data URL, in the colours of heat; transparent where a map is 0."""
     sheet = Image.fromarray(_tile(heat_levels(maps)))
     palette = heat_palette()
     sheet.putpalette(palette[:, :3].tobytes())
@@ -49,19 +49,19 @@ def heat_sheet(maps: Maps) -> str:
 
 
 def _tile_px(image_px: int) -> dict[str, int]:
-    """Side of an image on a wide and on a narrow page: a whole multiple of its own, where that fits, keeps it sharp."""
+    """Side of an image on a wide and a narrow page: if it fits, a whole multiple of `image_px`, which is sharp."""
     wide, narrow = image_px * max(1, round(96 / image_px)), image_px * (83 // image_px)
     return {"wide": wide if wide <= 128 else 96, "narrow": narrow or 83}
 
 
 def _with_code(text: str) -> Markup:
-    """Text in which `this` is code."""
+    """HTML of a text, in which `this` is code."""
     parts = enumerate(text.split("`"))
     return Markup("").join(Markup("<code>{}</code>").format(part) if number % 2 else part for number, part in parts)
 
 
 def _tile(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pictures (N, height, width, ...) in rows of `SHEET_COLUMNS`; at least one row, the rest of the last one is 0."""
+    """Pictures (N, height, width, ...) in rows of `SHEET_COLUMNS`, at least one row; unused places are 0."""
     rows = max(1, -(-len(pictures) // SHEET_COLUMNS))
     height, width, *channels = pictures.shape[1:]
     sheet = np.zeros((rows * SHEET_COLUMNS, height, width, *channels), np.uint8)

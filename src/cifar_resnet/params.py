@@ -20,7 +20,7 @@ LearningRate = Annotated[float, Field(gt=0, le=100)]
 
 MIN_PX, MAX_PX = 8, 512  # smaller images would vanish in the networks, which halve them three times
 
-IN_SHORT = Repr()  # what a mistake may hold: many pages
+IN_SHORT = Repr()  # shortens wrong values in messages, which may be pages long
 IN_SHORT.maxstring, IN_SHORT.maxlevel = 100, 2
 
 
@@ -40,7 +40,7 @@ class DataParams(Section):
     folder: str = Field(min_length=1, description="Your own pictures: in it one folder per class.")
     broken_images: Literal["stop", "leave_out"] = Field(description="What to do with pictures that cannot be read.")
     sources: dict[str, Annotated[tuple[str, ...], Field(strict=False)]] = Field(
-        description="By data set, where its files are, tried in order: URL, archive or folder."
+        description="Where the files of each data set are: URLs, archives or folders, tried in order."
     )
 
 
@@ -101,11 +101,11 @@ class TrainParams(Section):
     lr_max: Found | LearningRate = Field(description="Learning rate at the peak of the cycle, or find.")
     optimizer: Literal["sgd", "muon"] = Field(description="SGD, or Muon for the convolutions and SGD for the rest.")
     momentum: float = Field(gt=0, lt=1, description="Nesterov momentum.")
-    weight_decay: float = Field(ge=0, le=0.1, description="L2 penalty on all weights; of Muon, outside its momentum.")
+    weight_decay: float = Field(ge=0, le=0.1, description="L2 penalty on all weights; for Muon, outside its momentum.")
     label_smoothing: float = Field(ge=0, le=0.5, description="Probability spread over the other classes.")
     ghost_batch: int = Field(ge=0, description="Images that BatchNorm sees at a time; 0 for the whole batch.")
     ema_decay: float = Field(ge=0, lt=1, description="Decay per step of the averaged weights; 0 for none.")
-    early_epochs: int = Field(ge=0, description="First epochs, on smaller images, as is the sweep; 0 for none.")
+    early_epochs: int = Field(ge=0, description="First epochs on smaller images, as in the sweep; 0 for none.")
     early_scale: float = Field(ge=0.5, le=1, description="Side of the early epochs' images, as a share of image_px.")
 
     @model_validator(mode="after")
@@ -131,7 +131,7 @@ class GradCAMParams(Section):
         description="Class activation mapping method."
     )
     layer: str = Field(description="Layer of the network whose activations are mapped.")
-    images: int = Field(ge=1, le=10_000, description="Most misclassified images shown in the report.")
+    images: int = Field(ge=1, le=10_000, description="Largest number of misclassified images in the report.")
     grid_images: int = Field(ge=1, le=50, description="Pictures in gradcam.png.")
 
 
@@ -146,7 +146,7 @@ class ComputeParams(Section):
 
 
 class RuntimeParams(Section):
-    """Never changes a result, so no DVC stage depends on it."""
+    """Settings that never change a result, so no DVC stage depends on them."""
 
     workers: Auto | Annotated[int, Field(ge=0, le=256)] = Field(description="Loader processes.")
     checkpoint_steps: int = Field(ge=1, description="Training steps between checkpoints.")
@@ -156,7 +156,7 @@ class RuntimeParams(Section):
     )
 
     @model_validator(mode="after")
-    def _names_are_what_mlflow_takes(self) -> Self:
+    def _mlflow_takes_names(self) -> Self:
         for name, value in (("experiment", self.experiment), ("registered_model", self.registered_model)):
             if not value.isprintable() or value != value.strip() or value.startswith("."):
                 raise ValueError(
@@ -184,21 +184,21 @@ class Params(Section):
             raise ValueError(
                 f"gradcam.layer is {self.gradcam.layer!r}; {self.model.network} allows {' | '.join(layers)}"
             )
-        if (parts := self.train.ghost_batch) and self.compute.processes > 1:  # they normalize over a whole batch
+        if (parts := self.train.ghost_batch) and self.compute.processes > 1:  # processes normalize over the whole batch
             raise ValueError(f"train.ghost_batch is {parts}; allowed with several compute.processes: 0")
         return self
 
 
 def load_params(path: Path) -> Params:
-    """Read and check a params file; a UserError if it is missing or no YAML, or with a line per broken rule."""
+    """Read and check a params file. A UserError if it is missing or no YAML, or has a line for each broken rule."""
     return parse_params(read_settings(path), name=str(path))
 
 
 def read_yaml(text: str, name: str) -> Any:
-    """The content of a YAML 1.2 text, in which `1e-1` is a number, as it is for DVC; a UserError if it is no YAML."""
+    """Parse YAML 1.2, in which `1e-1` is a number, as for DVC; a UserError if the text is no YAML."""
     try:
         return YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError, RecursionError) as error:  # a ValueError of values such as 2026-13-45
+    except (YAMLError, ValueError, RecursionError) as error:  # values such as 2026-13-45 raise ValueError
         reason = "too many levels" if isinstance(error, RecursionError) else " ".join(str(error).split())
         raise UserError(f"{name} is not valid YAML: {reason}") from None
 
@@ -241,7 +241,7 @@ class ModelFacts(Section):
 
 
 def parse_model_facts(content: Mapping[str, Any]) -> ModelFacts:
-    """Check them, whatever else `content` holds; a ValueError has the first broken rule."""
+    """Check the facts in `content`, and ignore the rest of it; a ValueError names the first broken rule."""
     try:
         return ModelFacts.model_validate({name: content[name] for name in ModelFacts.model_fields if name in content})
     except ValidationError as error:
@@ -253,7 +253,7 @@ def parse_model_facts(content: Mapping[str, Any]) -> ModelFacts:
 def _describe(detail: dict[str, Any]) -> str:
     """One line for one of pydantic's errors: the key, its value, what is allowed."""
     path, kind = [str(part) for part in detail["loc"]], detail["type"]
-    if not path and kind == "value_error":  # of sections that do not fit together
+    if not path and kind == "value_error":  # sections do not fit together
         return str(detail["ctx"]["error"])
     schema = Params.model_json_schema()
     section = schema["properties"].get(path[0], {}) if path else {}

@@ -20,18 +20,18 @@ Ranked = list[tuple[str, float]]  # classes with their probabilities, the best f
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained model, and the folder of the project that it is of."""
+    """A trained model, and the folder of its project."""
 
     folder: Path
     model: TrainedModel
     compute: Compute
 
     def probabilities(self, images: Images) -> NDArray[np.float64]:
-        """Of each class (N, classes), for images uint8 (N, image_px, image_px, 3)."""
+        """Probabilities (N, classes) for images uint8 (N, image_px, image_px, 3)."""
         return softmax(predict_logits(self.model.net, images, self.compute))
 
     def best(self, probabilities: NDArray[np.float64], top: int) -> list[Ranked]:
-        """The `top` classes of each image."""
+        """The `top` most probable classes of each image."""
         best_first = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
         return [
             [(self.model.classes[number], float(row[number])) for number in numbers]
@@ -41,7 +41,7 @@ class Predictor:
     def explain(
         self, images: Images, probabilities: NDArray[np.float64], gradcam: GradCAMParams, opacity: float = 1.0
     ) -> Images:
-        """The images under maps of what speaks for their most probable class."""
+        """The images, each under a map of the evidence for its most probable class."""
         from cifar_resnet.gradcam import activation_maps, overlay  # takes 2 s
 
         maps = activation_maps(self.model.net, images, probabilities.argmax(axis=1), gradcam)
@@ -49,9 +49,9 @@ class Predictor:
 
 
 def load_predictor(compute: ComputeParams) -> Predictor:
-    """The model of this project, or else of the demo, which is said; in the precision of stage `evaluate`.
+    """Load this project's model, or else the demo's, and print which; in the precision of stage `evaluate`.
 
-    A UserError if neither has one, or it cannot be used.
+    A UserError if neither has a model, or it cannot be used.
     """
     for folder in (Path(), layout.DEMO):
         if (folder / layout.MODEL).exists():

@@ -1,6 +1,6 @@
-"""What depends on what, what has run, and what identifies it: `params.yaml`, `dvc.yaml` and `dvc.lock`.
+"""Reads `params.yaml`, `dvc.yaml` and `dvc.lock`: what each stage depends on, what has run, and the keys of both.
 
-Nothing else reads these: publication, checkpoints, tests and benchmarks ask here.
+Publication, checkpoints, tests and benchmarks ask this module instead of reading the files.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ class Stage:
     name: str
     params: tuple[str, ...]  # sections and settings of params.yaml, by dotted name
     deps: tuple[str, ...]
-    outs: tuple[str, ...]  # metrics among them
+    outs: tuple[str, ...]  # with metrics
     published: bool  # `meta: {mlflow: true}`: an MLflow run shows its outputs
 
 
@@ -45,9 +45,9 @@ class Inputs:
     files: Mapping[str, str]
 
     def difference(self, now: "Inputs") -> str | None:
-        """The first input that has another value now, in words; None if they are equal."""
-        changed_files = sorted(path for path, _ in self.files.items() ^ now.files.items())
-        return changed_setting(self.settings, now.settings) or next(iter(changed_files), None)
+        """The first input that has another value in `now`, in words; None if all are equal."""
+        changed_files = (path for path, _ in self.files.items() ^ now.files.items())
+        return changed_setting(self.settings, now.settings) or min(changed_files, default=None)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Project:
 
 
 def read_project(recipe: Mapping[str, Mapping[str, Any]] | None = None) -> Project:
-    """Read and check `params.yaml`, a recipe laid over it, and `dvc.yaml`; a UserError has a line per broken rule."""
+    """Read and check `params.yaml`, with a recipe over it, and `dvc.yaml`; a UserError has a line per broken rule."""
     settings, name = read_settings(layout.PARAMS), layout.PARAMS.name
     if recipe:
         parse_params(settings, name)
@@ -96,7 +96,7 @@ def read_project(recipe: Mapping[str, Mapping[str, Any]] | None = None) -> Proje
 
 
 def parse_stages(text: str, settings: Mapping[str, Any]) -> dict[str, Stage]:
-    """The stages that the text of a `dvc.yaml` defines; `settings` fill its `${section.setting}`. Else a UserError."""
+    """The stages in the text of a `dvc.yaml`; `settings` fill in `${section.setting}`. A UserError if it has none."""
     values = flat(settings)
 
     def paths(entries: Iterable[str | Mapping[str, Any]]) -> tuple[str, ...]:
@@ -119,7 +119,7 @@ def parse_stages(text: str, settings: Mapping[str, Any]) -> dict[str, Stage]:
 
 
 def read_lock() -> dict[str, Record]:
-    """What `dvc.lock` records of the stages that have run; nothing if there is none. Raises what `parse_lock` does."""
+    """What `dvc.lock` records of the stages that have run; empty without the file. Raises what `parse_lock` does."""
     return parse_lock(LOCK.read_text(encoding="utf-8")) if LOCK.is_file() else {}
 
 
@@ -150,7 +150,7 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def select(settings: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Those sections and settings that are named, flat, by dotted name; what does not exist is left out."""
+    """The named sections and settings, flat, by dotted name; names that do not exist are left out."""
     chosen = tuple(f"{name}." for name in names)
     return {name: value for name, value in flat(settings).items() if f"{name}.".startswith(chosen)}
 
@@ -174,7 +174,7 @@ def training_key(inputs: Inputs) -> str:
 
 
 def canonical(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Settings as texts that are equal for equal values: 5, 5.0 and "5.0" are, as MLflow keeps only texts."""
+    """Settings as texts, the same for equal values such as 5, 5.0 and "5.0": MLflow keeps only texts."""
     texts = {name: str(value) for name, value in settings.items()}
     for name, value in settings.items():
         if not isinstance(value, bool):
@@ -186,11 +186,11 @@ def canonical(settings: Mapping[str, Any]) -> dict[str, str]:
 def path_md5(path: Path) -> str:
     """The MD5 that DVC gives a file or a folder.
 
-    A folder's is the MD5 of a list, which has the path and the MD5 of each file in it. Ignored files are not listed.
+    For a folder, it is the MD5 of a list with the path and the MD5 of each file. Ignored files are not listed.
     """
     if not path.is_dir():
         return file_md5(path)
-    where = Path(os.path.relpath(path))  # what is outside of the project is never ignored
+    where = Path(os.path.relpath(path))  # files outside the project are never ignored
     ignored = GitIgnoreSpec.from_lines([] if where.parts[:1] == ("..",) else ignore_patterns())
     names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
     listed = [{"md5": file_md5(path / name), "relpath": name} for name in names if not ignored.match_file(where / name)]
@@ -198,12 +198,12 @@ def path_md5(path: Path) -> str:
 
 
 def ignore_patterns() -> list[str]:
-    """What DVC overlooks in folders of the project: its own patterns, and those in .dvcignore."""
+    """The patterns of files that DVC ignores in the project: its own, and those in .dvcignore."""
     return [".git", ".hg/", ".dvc/", *(IGNORED.read_text(encoding="utf-8").splitlines() if IGNORED.exists() else [])]
 
 
 def file_md5(path: Path) -> str:
-    """The MD5 of a file's content, which is read again only after a change."""
+    """The MD5 of a file's content; the file is read again only after a change."""
     stat = path.stat()
     return _file_md5(path.absolute(), stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
@@ -220,5 +220,5 @@ def text_md5(text: str) -> str:
 
 
 def _digest(content: Any) -> str:
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
