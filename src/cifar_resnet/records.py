@@ -1,8 +1,8 @@
-"""Keeping `dvc.lock` true: DVC hashes a stage's inputs after the stage, when they may be others than those it read.
+"""Keeps `dvc.lock` true. DVC hashes a stage's inputs after the stage, and they may have changed since it read them.
 
-So a stage compares its inputs at its end with those at its start, and fails if they differ. What changes in the moment
-between that comparison and DVC's own is found by the next stage or `pipeline.sync`, through the receipt that a
-stage leaves: a record in `dvc.lock` that contradicts the receipt is removed, and from DVC's run cache, too.
+So a stage compares its inputs at its end with those at its start, and fails if they differ. A later change, before DVC
+hashes, is found by the next stage or `pipeline.sync`: each stage leaves a receipt, and a record that contradicts its
+receipt is removed from `dvc.lock` and from DVC's run cache.
 """
 
 import json
@@ -22,7 +22,7 @@ RECEIPTS = CHECKPOINTS / "receipts"
 
 
 def require_older(inputs: Inputs, started_ns: int) -> None:
-    """Refuse to run if a module on disk was changed since `started_ns`, from when on this process has imported it."""
+    """Refuse to run if a module changed after `started_ns` (ns since 1970): this process may have the old version."""
     for path in inputs.files:
         stat = Path(path).stat()
         if path.endswith(".py") and max(stat.st_mtime_ns, stat.st_ctime_ns) > started_ns:
@@ -30,7 +30,7 @@ def require_older(inputs: Inputs, started_ns: int) -> None:
 
 
 def changed_since(stage: str, before: Inputs) -> str | None:
-    """What is different now from what the stage read, in words."""
+    """The first input that differs from what the stage read, in words; None if there is none."""
     try:
         return before.difference(read_project().inputs(stage))
     except UserError as error:  # params.yaml is being edited
@@ -48,7 +48,7 @@ def require_unchanged(stage: str, before: Inputs) -> None:
 
 
 def write_receipt(stage: Stage, inputs: Inputs) -> None:
-    """Note what the stage ran with and made, and what `dvc.lock` says of it before DVC records that."""
+    """Note the stage's inputs and outputs, and what `dvc.lock` says of the stage before DVC records them."""
     outs = {path: path_md5(Path(path)) for path in stage.outs if Path(path).exists()}
     recorded = read_lock().get(stage.name)
     receipt = {"inputs": asdict(inputs), "outs": outs, "recorded_before": asdict(recorded) if recorded else None}
@@ -56,14 +56,14 @@ def write_receipt(stage: Stage, inputs: Inputs) -> None:
 
 
 def remove_false_records() -> list[str]:
-    """Check what DVC has recorded since the last call against the receipts; returns what was removed, in words."""
+    """Compare the records that DVC made since the last call with the receipts; returns what was removed, in words."""
     removed = []
     for path in sorted(RECEIPTS.glob("*.json")):
         receipt = json.loads(path.read_text(encoding="utf-8"))
         path.unlink()
         recorded = read_lock().get(path.stem)
         if not recorded or asdict(recorded) == receipt["recorded_before"] or recorded.outs != receipt["outs"]:
-            continue  # of another time than the receipt
+            continue  # the record and the receipt are of different runs
         if change := Inputs(**receipt["inputs"]).difference(recorded.inputs):
             _remove(path.stem)
             removed.append(f"removed from {LOCK}: {path.stem}, recorded with a change made after it ran ({change})")
@@ -82,9 +82,9 @@ def _remove(stage: str) -> None:
     for file in Path(Repo().stage_cache.cache_dir).glob("*/*/*"):
         try:
             cached = read_settings(file)
-        except UserError:  # a damaged file, which DVC passes over, too
+        except UserError:  # a damaged file, which DVC skips, too
             continue
         if isinstance(cached, dict) and all(cached.get(kind) == false.get(kind) for kind in ("cmd", "params", "deps")):
             file.unlink()
             with suppress(OSError):  # it is not empty
-                file.parent.rmdir()  # in an empty one, DVC 3.67 ends with a TypeError
+                file.parent.rmdir()  # an empty folder makes DVC 3.67 end with a TypeError

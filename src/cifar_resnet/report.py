@@ -27,9 +27,9 @@ class Report:
     calibration_bins: int
     map_size_px: int  # of the layer's own map
     model_md5: str
-    images: Images  # (M, 32, 32, 3)
-    for_predicted: Maps  # (M, 32, 32)
-    for_true: Maps  # (M, 32, 32)
+    images: Images  # (M, image_px, image_px, 3)
+    for_predicted: Maps  # (M, image_px, image_px)
+    for_true: Maps  # (M, image_px, image_px)
 
     def render(self) -> str:
         """The page as HTML. The same report gives the same bytes."""

@@ -1,4 +1,4 @@
-"""Files of a published data set, from a URL, an archive or a folder; judged by the checksum of each file."""
+"""Files of a published data set, from a URL, an archive or a folder; each file is checked by its MD5."""
 
 import base64
 import bz2
@@ -34,11 +34,11 @@ from cifar_resnet.masking import masked
 MAX_BYTES = 500_000_000  # of a download, and of all that an archive unpacks to; the largest published set has 246 MB
 TIMEOUT_SECONDS = 30  # to connect, and between two reads
 CHUNK_BYTES = 1 << 18
-WINDOW_SECONDS = 30  # over which a rate is measured; then it is also shown in a log
-SLOW_RATE = 100_000  # bytes/s, below which the next source is tried: CIFAR-10 would take more than half an hour
-DEAD_RATE = 1_000  # bytes/s, below which even the last source is left: CIFAR-10 would take two days
+WINDOW_SECONDS = 30  # a rate is measured over this time, then shown in a log
+SLOW_RATE = 100_000  # bytes/s; if slower, the next source is tried: CIFAR-10 would take more than half an hour
+DEAD_RATE = 1_000  # bytes/s; if slower, the last source is given up, too: CIFAR-10 would take two days
 
-# What reading a truncated or corrupt archive raises; RuntimeError comes from zip files, also from encrypted ones.
+# What reading a truncated or corrupt archive raises; RuntimeError is from zip files, such as encrypted ones.
 _DAMAGE = (OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
 _COMPRESSED: Mapping[bytes, Any] = {  # by the first bytes
     b"\x1f\x8b": gzip.GzipFile, b"BZh": bz2.BZ2File, b"\xfd7zXZ": lzma.LZMAFile,
@@ -50,11 +50,11 @@ class SourceError(Exception):
 
 
 def fetch_files(name: str, sources: Mapping[str, Sequence[str]], checksums: Mapping[str, str]) -> dict[str, bytes]:
-    """The files of data set `name` from the first of its sources that has all with these MD5s.
+    """The files of data set `name`, from its first source that has all of them with these MD5s.
 
     A source is an archive or a folder, by its path or URL; the URL of a folder ends with a slash. The environment
-    variable NAME_SOURCE goes first. Downloads are kept beside the data set: an interrupted one is resumed, also from
-    another source where it has the same name, and a whole one needs no network.
+    variable NAME_SOURCE goes first. Downloads are kept beside the data set. An interrupted download is resumed, also
+    from another source with the same file name; a complete one needs no network.
 
     Raises:
         UserError: no source can be used.
@@ -91,10 +91,10 @@ def _from_source(source: str, checksums: Mapping[str, str], downloads: Path, min
 
 
 def read_files(path: Path, checksums: Mapping[str, str]) -> dict[str, bytes]:
-    """The files with these MD5s in an archive, in a folder, or in a folder of that folder; or the one that `path` is.
+    """The files with these MD5s in an archive, or in a folder and its direct subfolders; or the file `path` itself.
 
     Raises:
-        SourceError: a file is missing, damaged or another one, or the archive is not to be trusted.
+        SourceError: a file is missing, damaged or altered, or the archive is not safe.
     """
     files = {}
     try:
@@ -114,7 +114,7 @@ def read_files(path: Path, checksums: Mapping[str, str]) -> dict[str, bytes]:
 
 
 def _open_files(path: Path, names: Container[str]) -> Iterator[tuple[str, IO[bytes]]]:
-    """Name and content of each file in a folder or archive that is among `names`; nothing is written to disk."""
+    """Name and content of each file called one of `names` in a folder or archive; nothing is written to disk."""
     if path.is_dir() or path.name in names:
         for file in sorted([*path.glob("*"), *path.glob("*/*")]) or [path]:
             if file.name in names and not file.is_dir():
@@ -125,7 +125,7 @@ def _open_files(path: Path, names: Container[str]) -> Iterator[tuple[str, IO[byt
     if not path.is_file():
         raise SourceError("it is neither a file nor a folder" if path.exists() else f"there is no {path.absolute()}")
     for member, open_member in _open_zip(path) if zipfile.is_zipfile(path) else _open_tar(path):
-        # Members are read into memory, so none could land anywhere; but an archive that tries is not to be trusted.
+        # Members are only read into memory, so this one can do no harm, but such an archive is not to be trusted.
         place = PurePosixPath(member)
         if place.is_absolute() or ".." in place.parts:
             raise SourceError(f"refused: its member {member} lies outside the archive's folder")
@@ -133,7 +133,7 @@ def _open_files(path: Path, names: Container[str]) -> Iterator[tuple[str, IO[byt
             yield place.name, opened
 
 
-Members = Iterator[tuple[str, Callable[[], IO[bytes] | None]]]  # name, and what opens it
+Members = Iterator[tuple[str, Callable[[], IO[bytes] | None]]]  # name, and a function that opens it
 
 
 def _open_zip(path: Path) -> Members:
@@ -146,7 +146,7 @@ def _open_tar(path: Path) -> Members:
     with path.open("rb") as file:
         start = file.read(8)
     opener = next((opener for magic, opener in _COMPRESSED.items() if start.startswith(magic)), open)
-    # Unpacked in memory: only so can a limit be set to all of it, skipped members and long headers included.
+    # Unpacked in memory: only this limits the size of everything, with skipped members and long headers.
     with opener(path, "rb") as file, tarfile.open(fileobj=io.BytesIO(_read(file)), mode="r:") as archive:
         for member in archive:
             if not (member.isfile() or member.isdir()):
@@ -173,12 +173,12 @@ def _from_url(url: str, checksums: Mapping[str, str], download: Path, min_rate: 
         download.unlink(missing_ok=True)
         if not resumed:
             raise
-    # The beginning came from an earlier call or another source, so perhaps from another archive than the rest.
+    # The beginning is from an earlier call or another source, so perhaps of another archive: start again.
     return _from_url(url, checksums, download, min_rate)
 
 
 def _download(url: str, download: Path, min_rate: int) -> None:
-    """Append to the file what it lacks; a broken connection is taken up for as long as bytes arrive."""
+    """Append the bytes that the file lacks. After a broken connection, continue if at least one byte has arrived."""
     print(masked(f"downloading {url}"), file=sys.stderr)
     download.parent.mkdir(parents=True, exist_ok=True)
     pace = _Pace(min_rate)
@@ -192,7 +192,7 @@ def _download(url: str, download: Path, min_rate: int) -> None:
 
 
 def _transfer(url: str, download: Path, pace: "_Pace") -> None:
-    """One request: the rest of the file if the server can (status 206), else the whole of it."""
+    """One request: the rest of the file if the server can send it (status 206), or else the whole file."""
     start = _size(download)
     try:
         # Any scheme will do: the checksums judge what arrives.
@@ -223,7 +223,7 @@ def _request(url: str, start: int) -> Request:
     user, is_known, host = address.netloc.rpartition("@")
     headers = {"User-Agent": "cifar-resnet"} | ({"Range": f"bytes={start}-"} if start else {})
     request = Request(address._replace(netloc=host).geturl(), headers=headers)  # noqa: S310
-    if is_known:  # which urllib cannot do; unredirected: no other host gets the password
+    if is_known:  # urllib does not do this; unredirected: no other host gets the password
         request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(unquote_to_bytes(user)).decode()}")
     return request
 
@@ -233,7 +233,7 @@ def _size(file: Path) -> int:
 
 
 class _Pace:
-    """Measures the rate of a download, over broken connections as well; shows it in a log, and refuses a slow one."""
+    """Measures the rate of a download, across broken connections; shows it in a log, and stops a slow download."""
 
     def __init__(self, min_rate: int) -> None:
         self._min_rate = min_rate

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-LEVEL = 0.95  # of every interval shown
+LEVEL = 0.95  # confidence level of every interval shown
 
 
 class Interval(NamedTuple):
@@ -27,7 +27,7 @@ class Interval(NamedTuple):
 
 
 def wilson_interval(count: int, total: int, level: float = LEVEL) -> Interval:
-    """Of a proportion. Wilson 1927; of `total` 0, everything from 0 to 1."""
+    """Interval of a proportion, Wilson 1927; 0 to 1 if `total` is 0."""
     from scipy.stats import binomtest  # takes 1 s, and most commands do not need it
 
     if total == 0:
@@ -57,7 +57,7 @@ class PairedCounts:
 
     @classmethod
     def of(cls, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> "PairedCounts":
-        """From whether each image is right (N,)."""
+        """Count from two arrays (N,), true where that model gets the image right."""
         return cls(*np.bincount(2 * ~first + ~second, minlength=4).tolist())
 
     @property
@@ -78,11 +78,11 @@ class PairedCounts:
         return (self.only_second - self.only_first) / max(self.total, 1)
 
     def difference_interval(self, comparisons: int = 1) -> Interval:
-        """Of the difference. Newcombe 1998, method 10, doi:10.1002/(SICI)1097-0258(19981130)17:22<2635::AID-SIM954>3.0.CO;2-C.
+        """Interval of the difference, from the Wilson intervals of both accuracies.
 
-        It joins the Wilson intervals of both accuracies. Of several `comparisons`, all intervals together hold what they
-        should in 95 % of cases (Bonferroni).
-        """  # noqa: E501 - an identifier is not broken
+        With several `comparisons`, all of their intervals are right together in 95 % of cases (Bonferroni). Source:
+        Newcombe 1998, method 10, doi:10.1002/(SICI)1097-0258(19981130)17:22<2635::AID-SIM954>3.0.CO;2-C.
+        """
         if self.total == 0:
             return Interval(-1, 1)
         level = 1 - (1 - LEVEL) / comparisons
@@ -100,7 +100,7 @@ class PairedCounts:
         )
 
     def _correlation(self) -> float:
-        """Phi of the two models' successes; one above 0 is corrected for continuity, as Newcombe does."""
+        """Phi of the two models' successes; if above 0, it is corrected for continuity, as Newcombe does."""
         product: float = self.both * self.neither - self.only_first * self.only_second
         if product > 0:
             product = max(product - self.total / 2, 0)
@@ -110,7 +110,7 @@ class PairedCounts:
         return product / sqrt(margins) if margins else 0
 
     def p_value(self, comparisons: int = 1) -> float:
-        """How often chance alone differs as much: McNemar's exact test, two-sided; Bonferroni over `comparisons`."""
+        """Chance of at least this difference between equal models: McNemar's exact test, two-sided; Bonferroni."""
         from scipy.stats import binomtest
 
         differing = self.only_first + self.only_second
@@ -123,13 +123,13 @@ class SeedSample:
     """A figure of one setting trained from several seeds, or the differences of two settings, seed by seed."""
 
     mean: float
-    standard_deviation: float  # of the population that the seeds are drawn from (n - 1); NaN for a single seed
-    interval: Interval  # of the mean, by Student's t; a single seed says nothing about it
-    p_value: float  # of the mean being 0: two-sided t test, of differences the paired one
+    standard_deviation: float  # estimated for the population of seeds (n - 1); NaN for a single seed
+    interval: Interval  # of the mean, by Student's t; infinite for a single seed
+    p_value: float  # that the mean is 0: two-sided t test, paired for differences
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "SeedSample":
-        """From the figure or the difference of each seed."""
+        """Compute from the figure, or the difference, of each seed."""
         from scipy.stats import t
 
         mean, freedom = float(np.mean(values)), len(values) - 1

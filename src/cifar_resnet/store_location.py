@@ -1,8 +1,9 @@
-"""Where the MLflow store is, and that it was moved or copied: all of this without MLflow, whose import takes 2 s.
+"""Finds the MLflow store, and corrects its paths after a move, without importing MLflow, which takes 2 s.
 
-In order: `MLFLOW_TRACKING_URI` if not empty, then `mlruns/mlflow.db` in the main project (`DVC_ROOT`, which DVC sets
-for stages: a queued or temporary experiment runs in a folder that DVC deletes afterwards), then in this project.
-Artifacts are kept beside an SQLite database, in `mlruns/` with another database, and where its server says with one.
+The store is the first of these: `MLFLOW_TRACKING_URI`, if not empty; `mlruns/mlflow.db` in the main project, which DVC
+names to stages in `DVC_ROOT`; the same file in this project. The main project comes first, since DVC deletes the folder
+of a queued or temporary experiment when it ends. An SQLite database has its artifacts beside it, another database has
+them in `mlruns/`, and a server decides itself.
 """
 
 import os
@@ -19,17 +20,17 @@ from cifar_resnet.masking import masked
 SQLITE = "sqlite:///"
 DATABASES = ("postgresql", "mysql", "mssql")  # followed by :// or by +driver://
 ARTIFACT_ROOT = "artifact_root"  # experiment tag: where the artifacts were when the database was last opened
-# Of all tables, since several of MLflow's hold locations.
+# The columns of all tables, since several tables of MLflow hold locations.
 _COLUMNS = "SELECT t.name, c.name FROM sqlite_master t, pragma_table_info(t.name) c WHERE t.type = 'table'"
 
 
 def tracking_uri() -> str:
     """The store's address; a relative SQLite path counts from the project's root.
 
-    A UserError if `MLFLOW_TRACKING_URI` is nothing MLflow can use here.
+    A UserError if `MLFLOW_TRACKING_URI` is nothing that MLflow can use here.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
-    with suppress(ValueError):  # as for http://[::1 and http://host:port
+    with suppress(ValueError):  # raised for http://[::1 and http://host:port
         if uri.startswith(DATABASES) or (uri.startswith(("http://", "https://")) and urlsplit(uri).port != 0):
             return uri
     if uri == f"{SQLITE}:memory:" or (uri and not uri.startswith(SQLITE)):

@@ -1,4 +1,4 @@
-"""What of this machine and this folder would stop a run or spoil it: each check looks at one thing.
+"""Checks this machine and this folder for what would stop or spoil a run; each check looks at one thing.
 
 Nothing here imports PyTorch or MLflow, so that all checks together take less than a second.
 """
@@ -60,7 +60,7 @@ def examine(project: Project) -> list[Finding]:
 
 
 def require_lasting_results(project: Project) -> None:
-    """Stop a stage, by a UserError, whose results DVC would refuse, or lose with the copy of an experiment."""
+    """Raise a UserError if DVC would refuse the results of a stage, or lose them with an experiment's copy."""
     in_copy = Path.cwd().resolve() != project_root()
     for finding in (links(project), new_files(project), *([git_history()] if in_copy else [])):
         if finding.level != "ok":
@@ -68,7 +68,7 @@ def require_lasting_results(project: Project) -> None:
 
 
 def python_and_packages() -> Finding:
-    """Compare them with pyproject.toml and requirements.txt; what packages need themselves is not looked at."""
+    """Compare versions with pyproject.toml and requirements.txt; what the packages depend on is not checked."""
     asked_file, pins = Path("pyproject.toml"), Path("requirements.txt")
     if not (asked_file.exists() and pins.exists()):
         return warning(f"versions are not compared: `git checkout {asked_file} {pins}`")
@@ -99,7 +99,7 @@ def user_name() -> Finding:
 
 
 def git_repository() -> Finding:
-    """Whether DVC and the record of what ran can use Git."""
+    """Whether DVC and the records of runs can use Git."""
     if works_without_git():
         if has_git():
             return warning("DVC is set to ignore the Git repository here: `dvc config --local --unset core.no_scm`")
@@ -116,24 +116,24 @@ def git_repository() -> Finding:
 
 
 def git_history() -> Finding:
-    """DVC ends an experiment that it cannot push to a shallow repository without a word, and deletes its copy."""
+    """DVC cannot push an experiment to a shallow repository: it deletes the results, without a message."""
     if git("-C", str(project_root()), "rev-parse", "--is-shallow-repository") == "true":
         return warning("a shallow clone: `dvc exp run --temp` and `--queue` lose results: `git fetch --unshallow`")
     return ok("no shallow clone")
 
 
 def unknown_modules() -> Finding:
-    """Modules that the copies lack in which experiments run, since Git does not know them."""
+    """Modules that Git does not know: experiments that run in copies of the project lack them."""
     others = ("ls-files", "--others", "--exclude-standard", "src/*.py", "pipeline/*.py")
     if found := git("-C", str(project_root()), *others):
-        names = found.splitlines()
-        listed = ", ".join(names if len(names) < 4 else [*names[:3], f"{len(names) - 3} more"])  # all, before a commit
+        names = found.splitlines()  # all modules, before the first commit
+        listed = ", ".join(names if len(names) < 4 else [*names[:3], f"{len(names) - 3} more"])
         return warning(f"Git does not know {listed}, so `dvc exp run --temp` and `--queue` lack it: `git add` it")
     return ok("no module that Git does not know")
 
 
 def links(project: Project) -> Finding:
-    """DVC refuses an output at the end of its stage if it is outside of the Git repository."""
+    """DVC refuses an output outside the Git repository, but only at the end of the stage."""
     folders = {folder for stage in project.stages.values() for out in stage.outs for folder in Path(out).parents}
     for folder in [] if works_without_git() else sorted(folders):
         if folder.is_symlink() and not folder.resolve().is_relative_to(Path.cwd().resolve()):
@@ -146,7 +146,7 @@ def links(project: Project) -> Finding:
 
 
 def pictures(project: Project) -> Finding:
-    """Whether DVC can hash the folder of pictures, and has it for experiments in copies of the project."""
+    """Whether DVC can hash the folder of pictures, and copy it for experiments."""
     folder = Path(project.params.data.folder)
     if not folder.is_dir():
         return error(f"data.folder is {str(folder)!r}, and there is no such folder: make it, or name another one")
@@ -159,7 +159,7 @@ def pictures(project: Project) -> Finding:
     for path in folder.rglob("*"):
         if os.fsencode(path).decode(errors="ignore") != str(path):
             return error(f"{str(path)!r} has a name that is not in UTF-8, which DVC needs: rename it")
-    others = git("ls-files", "--others", "--", str(folder)) or ""  # also those that a .gitignore names
+    others = git("ls-files", "--others", "--", str(folder)) or ""  # with those that a .gitignore names
     if others and not folder.with_name(f"{folder.name}.dvc").exists():
         return warning(
             f"Git does not have {len(others.splitlines()):,} files in {folder}, so `dvc exp run --temp` and `--queue` "
@@ -169,7 +169,7 @@ def pictures(project: Project) -> Finding:
 
 
 def new_files(project: Project) -> Finding:
-    """A run as root leaves folders in which DVC can keep no results for this user: it fails after the training."""
+    """After a run as root, this user may not write to some folders, and DVC would fail only after the training."""
     dvc = project_root() / ".dvc"
     made = (CHECKPOINTS, DATA / project.params.data.dataset, MODEL.parent, REPORTS, dvc / "cache")
     inside = (Path(folder) for top in made for folder, _, _ in os.walk(top))
@@ -203,7 +203,7 @@ def file_locks(project: Project) -> Finding:
 
 
 def disk_space() -> Finding:
-    """Of the project, and where its largest parts may be links to."""
+    """Free space for the project, and for its largest parts, which may be links to other disks."""
     folders = [path for path in (Path.cwd(), project_root() / ".dvc" / "cache", Path("mlruns")) if path.exists()]
     free, folder = min((shutil.disk_usage(path).free / 1e9, path.resolve()) for path in folders)
     if free < NEEDED_GB:
@@ -212,7 +212,7 @@ def disk_space() -> Finding:
 
 
 def device(compute: ComputeParams) -> Finding:
-    """What Linux says of it; what PyTorch will make of that, stage lr_find prints."""
+    """Compare `compute` with the hardware that Linux reports. Stage lr_find prints what PyTorch uses."""
     gpus, cpu = list(Path("/proc/driver/nvidia/gpus").glob("*")), Path("/proc/cpuinfo")
     if compute.device == "cuda" and cpu.exists() and not gpus:
         return error("compute.device is cuda, and there is no NVIDIA GPU with its driver: set it to auto or cpu")
@@ -224,13 +224,13 @@ def device(compute: ComputeParams) -> Finding:
 
 
 def store() -> Finding:
-    """Whether it can be written, or its server reached."""
+    """Whether the MLflow store can be written to, or its server reached."""
     uri = tracking_uri()
     try:
         if uri.startswith(SQLITE) and (path := Path(uri.removeprefix(SQLITE))).exists():
             with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0.5)) as database:
                 database.execute("BEGIN IMMEDIATE")
-                database.execute("CREATE TABLE written (never)")  # undone: a read-only file lets a transaction begin
+                database.execute("CREATE TABLE written (never)")  # undone; BEGIN also works on a read-only file
         elif (address := urlsplit(uri)).hostname:
             port = address.port or PORTS[address.scheme.partition("+")[0]]
             socket.create_connection((address.hostname, port), timeout=1).close()
@@ -243,12 +243,12 @@ def store() -> Finding:
 
 
 def has_git() -> bool:
-    """Whether this folder is in a Git repository, although `git` itself may refuse to use it."""
+    """Whether this folder is in a Git repository; `git` itself may refuse to use it."""
     return any((folder / ".git").exists() for folder in (Path.cwd(), *Path.cwd().parents))
 
 
 def works_without_git() -> bool:
-    """Whether DVC is set to."""
+    """Whether DVC is set to ignore Git."""
     config = ConfigParser()
     config.read([project_root() / ".dvc" / "config", project_root() / ".dvc" / "config.local"], encoding="utf-8")
     return config.getboolean("core", "no_scm", fallback=False)

@@ -1,4 +1,4 @@
-"""What the data sets that torchvision decodes share: it names the checksums, and finds only files that have them."""
+"""Shared by the data sets that torchvision decodes: torchvision has the checksums, and gets only matching files."""
 
 import gzip
 from collections.abc import Iterator, Mapping

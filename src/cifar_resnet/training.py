@@ -31,7 +31,7 @@ from cifar_resnet.params import MIN_PX, AugmentParams, DataParams, ModelParams, 
 
 @dataclass(frozen=True)
 class LearningRates:
-    """The two ends of the cycle, found or given."""
+    """The lowest and the highest learning rate of the cycle, found or given."""
 
     lr_min: float
     lr_max: float
@@ -39,7 +39,7 @@ class LearningRates:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Images to train on, and others, held out, to follow the training with."""
+    """Images to train on, and held-out images to follow the training with."""
 
     images: Images
     labels: NDArray[np.int64]
@@ -51,7 +51,7 @@ class TrainingData:
 
 @dataclass
 class TrainingState:
-    """All that a resumed training needs: what is random is a function of the seed, epoch and step."""
+    """All that a resumed training needs. No random state is kept: it follows from the seed, epoch and step."""
 
     net: Network
     optimizers: list[Optimizer]
@@ -82,7 +82,7 @@ class TrainingState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, part in vars(self).items():
-            if hasattr(part, "load_state_dict") and state[name]:  # of a scaler that was idle there is none
+            if hasattr(part, "load_state_dict") and state[name]:  # an idle scaler has no state
                 part.load_state_dict(state[name])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
@@ -92,7 +92,7 @@ class TrainingState:
 
 
 def make_training_data(dataset: Dataset, data: DataParams, augment: AugmentParams) -> TrainingData:
-    """Hold out validation images if set, at most half; else the test set is looked at, and chooses nothing."""
+    """Hold out validation images, at most half; if none are set, the test set, which chooses nothing, is held out."""
     images, labels = dataset.train_images, dataset.train_labels
     if data.validation_images > (most := len(labels) // 2):
         raise UserError(f"data.validation_images is {data.validation_images}; with {len(labels):,} training images it "
@@ -106,7 +106,7 @@ def make_training_data(dataset: Dataset, data: DataParams, augment: AugmentParam
 
 
 def require_workable(train: TrainParams, augment: AugmentParams, data: TrainingData) -> None:
-    """Refuse settings that are possible each for itself, and useless with these images, by a UserError."""
+    """Raise a UserError for settings that are valid on their own, but do not work with these images."""
     num_images = len(data.labels)
     if num_images < train.batch_size:
         raise UserError(f"train.batch_size is {train.batch_size}; there are {num_images} training images")
@@ -132,7 +132,7 @@ def early_px(train: TrainParams, image_px: int) -> int:
 
 
 def one_cycle(epoch: float, *, epochs: int, peak_epoch: float, lr_min: float, lr_max: float) -> float:
-    """Learning rate at a position in training, which is `epoch` epochs old (fractions count).
+    """Learning rate after `epoch` epochs of training, which may be a fraction.
 
     Linear from `lr_min` up to `lr_max` at `peak_epoch`, then linear back to `lr_min` at the end. There is no third
     phase below `lr_min` ("no annihilation"). Source: Smith and Topin 2018, https://arxiv.org/abs/1708.07120.
@@ -146,7 +146,7 @@ def one_cycle(epoch: float, *, epochs: int, peak_epoch: float, lr_min: float, lr
 
 @dataclass(frozen=True)
 class Trainer:
-    """How a network learns: the settings, the learning rates of the cycle, and what it is computed on."""
+    """Trains a network, by the settings, the learning rates of the cycle and the choices of `compute`."""
 
     settings: TrainParams
     rates: LearningRates
@@ -171,7 +171,7 @@ class Trainer:
     def epochs(
         self, state: TrainingState, data: TrainingData, after_step: Callable[[Tensor, int], None]
     ) -> Iterator[EpochMetrics]:
-        """Train from where `state` stands to the last epoch; yields after each. A UserError if the loss explodes.
+        """Train from `state` to the last epoch; yields the metrics of each. A UserError if the loss is not finite.
 
         `after_step` gets the loss of each step and the number of steps in the epoch.
         """
@@ -198,7 +198,8 @@ class Trainer:
     ) -> Tensor:  # fmt: skip
         """Learn from this process's share of a batch, uint8 (N, H, W, 3) and int64 (N,).
 
-        Returns the loss, a mean over `batch_size` images if N is that, still on the device.
+        Returns the loss, still on the device: the sum over the N images, times the number of processes, divided by
+        `batch_size`.
         """
         images = images.to(self.compute.device, non_blocking=True)
         labels = labels.to(self.compute.device, non_blocking=True)
@@ -226,13 +227,13 @@ class Trainer:
 
         num_correct = (logits.argmax(dim=1) == labels).sum()
         sums = torch.stack([loss_sum.detach(), num_correct, torch.full_like(num_correct, len(labels))])
-        state.totals += sum_over_processes(sums)  # alike in every process, so that one checkpoint serves all
+        state.totals += sum_over_processes(sums)  # equal in all processes, so one checkpoint is enough
         return loss.detach()
 
     def _finish_epoch(self, state: TrainingState, data: TrainingData) -> EpochMetrics:
         check_finite(state)
         loss_sum, num_correct, num_images = state.totals.tolist()
-        # The last epoch is measured in full precision, as stage `evaluate` measures: one model has one accuracy.
+        # The last epoch is measured in full precision, as in stage `evaluate`, so that one model has one accuracy.
         is_last = state.epoch + 1 == self.settings.epochs
         compute = replace(self.compute, precision=torch.float32) if is_last else self.compute
         held_out_loss_sum, num_held_out_correct = evaluate_held_out(state.model, data, compute)
@@ -248,7 +249,7 @@ class Trainer:
 
 
 def evaluate_held_out(net: Network, data: TrainingData, compute: Compute) -> tuple[float, float]:
-    """Sum of the losses and number of right predictions; each process looks at its share of the images."""
+    """Sum of the losses and number of right predictions over all held-out images; each process evaluates its share."""
     share = slice(compute.rank, None, compute.num_processes)
     labels = torch.tensor(data.held_out_labels[share])
     logits = torch.from_numpy(predict_logits(net, data.held_out_images[share], compute))
