@@ -9,6 +9,7 @@ from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 from ruamel.yaml import YAML
@@ -192,6 +193,17 @@ def test_a_search_that_cannot_be_is_refused(
     overlay(layout.PARAMS, {"data": {"validation_images": validation_images}}, layout.PARAMS)
     with pytest.raises(UserError, match=message):
         search.run_search(read_project(), 1, ranges, None)
+
+
+def test_a_project_may_be_a_folder_of_a_larger_git_repository(project: Path) -> None:
+    (project / ".git").rename(project.parent / ".git")
+    commit(project.parent, "Beside other projects")
+    params = load_params(layout.PARAMS)
+    here, committed = read_run("workspace", params), read_run("HEAD", params)
+    assert committed == replace(here, name="HEAD", edited=False, evaluation=committed.evaluation)
+    assert np.array_equal(committed.evaluation.predicted, here.evaluation.predicted)
+    with pytest.raises(UserError, match=r"first has no dvc\.lock"):  # in this folder
+        read_run("first", params)
 
 
 def test_a_commit_in_a_folder_without_git_is_no_run(workspace: Path) -> None:

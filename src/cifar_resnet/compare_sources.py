@@ -21,6 +21,8 @@ from cifar_resnet.project import LOCK, file_md5, parse_lock, state_key
 from cifar_resnet.tracking.provenance import CODE, COMMIT, DIRTY
 
 if TYPE_CHECKING:
+    from dvc.api import DVCFileSystem
+
     from cifar_resnet.networks.base import Network  # PyTorch: 2 s
 
 WORKSPACE = "workspace"
@@ -125,20 +127,33 @@ def _cached(md5: str | None, what: str) -> Path:
 
 def _from_dvc(word: str, folder: Path) -> dict[str, Any] | None:
     """What the workspace or a commit records of a run; None if `word` is no commit. Its files go to `folder`."""
-    from dvc.api import DVCFileSystem  # 1 s
     from dvc.exceptions import NotDvcRepoError
+    from dvc.repo import Repo  # 1 s
     from dvc.scm import SCMError
 
-    here = word == WORKSPACE
     if git("rev-parse", "--verify", word) and not git("rev-parse", "--verify", f"{word}^{{commit}}"):
         raise UserError(f"{word} is a file or folder in Git, not a commit: give a commit, a branch or an experiment")
     try:
-        files = DVCFileSystem(rev=None if here else word)
-        stages = parse_lock(files.read_text(LOCK.as_posix()))
+        repo = Repo()
+        if word == WORKSPACE:
+            return {"commit": git("rev-parse", "HEAD"), "edited": True, **_read_files(word, repo.dvcfs, folder)}
+        with repo.switch(word) as commit:  # to this project's folder in the commit, also if it is not Git's top folder
+            return {"commit": commit, "edited": False, **_read_files(word, repo.dvcfs, folder)}
     except SCMError:  # no such commit, or no Git
         return None
-    except (FileNotFoundError, NotDvcRepoError):
-        raise UserError(f"{word} has no {LOCK}: run `dvc repro`, and commit {LOCK}") from None
+    except NotDvcRepoError:
+        raise _not_recorded(word) from None
+
+
+def _not_recorded(word: str) -> UserError:
+    return UserError(f"{word} has no {LOCK}: run `dvc repro`, and commit {LOCK}")
+
+
+def _read_files(word: str, files: "DVCFileSystem", folder: Path) -> dict[str, Any]:
+    try:
+        stages = parse_lock(files.read_text(LOCK.as_posix()))
+    except FileNotFoundError:
+        raise _not_recorded(word) from None
     outs = {path: md5 for record in stages.values() for path, md5 in record.outs.items()}
     model = layout.MODEL.as_posix()
     if "evaluate" not in stages or stages["evaluate"].inputs.files.get(model) != outs.get(model):
@@ -148,7 +163,7 @@ def _from_dvc(word: str, folder: Path) -> dict[str, Any] | None:
         try:
             files.get_file(path.as_posix(), str(folder / path))
         except FileNotFoundError:
-            if here:
+            if word == WORKSPACE:
                 remedy = "is missing: get it with `dvc checkout` or `dvc pull`, or make it with `dvc repro`"
             else:
                 remedy = (
@@ -156,13 +171,11 @@ def _from_dvc(word: str, folder: Path) -> dict[str, Any] | None:
                     f"--all-commits`, or for an experiment `dvc exp pull REMOTE {word}`"
                 )
             raise UserError(f"{path} {remedy}") from None
-        if here and file_md5(folder / path) != outs[path.as_posix()]:
+        if word == WORKSPACE and file_md5(folder / path) != outs[path.as_posix()]:
             raise UserError(f"{path} is not what {LOCK} records: run `dvc repro`, or `dvc checkout` to get it back")
     settings = {name: value for record in stages.values() for name, value in record.inputs.settings.items()}
     return {
         "settings": settings,
-        "commit": git("rev-parse", "HEAD") if here else str(files.repo.get_rev()),
-        "edited": here,
         "data_md5": outs.get((layout.DATA / settings["data.dataset"]).as_posix()),
         "model_md5": outs[model],
     }
