@@ -28,8 +28,8 @@ class EpochBatches(Dataset[tuple[Tensor, Tensor]]):
     """The batches of one epoch: number -> (images uint8 (n, image_px, image_px, 3), labels int64 (n,)).
 
     Every image comes once an epoch. The last batch may be smaller. A single image that is left over joins the batch
-    before, since BatchNorm needs two images for a variance. With several training processes, these are the shares of
-    process `rank` out of `num_ranks`.
+    before, since BatchNorm needs two images for a variance. With several training processes, each batch is the share
+    of process `rank` out of `num_ranks`.
     """
 
     images: Images

@@ -97,7 +97,7 @@ Seeds = Mapping[int, ComparedRun]  # one setting trained from several seeds
 
 
 def seed_sample(runs: Seeds) -> SeedSample:
-    """The accuracies of a setting."""
+    """Statistics of a setting's accuracies."""
     return SeedSample.of([run.evaluation.accuracy for run in runs.values()])
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from joblib import cpu_count  # with the quota of a container and the affinity of this process
+from joblib import cpu_count  # respects the quota of a container and the affinity of this process
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
@@ -27,7 +27,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 @dataclass(frozen=True)
 class Compute:
-    """Resolved choices: nothing is `auto` any more."""
+    """The settings of `compute`, with every `auto` resolved."""
 
     device: torch.device
     precision: torch.dtype  # one of PRECISIONS
@@ -62,7 +62,7 @@ class Compute:
             if compiled is not None:
                 try:
                     return compiled(images)
-                except Exception as error:  # whatever the compiler raises, at the first call
+                except Exception as error:  # the compiler may raise anything, at the first call
                     print(f"torch.compile failed ({type(error).__name__}); continuing without it", flush=True)
                     compiled = None
             return net(images)

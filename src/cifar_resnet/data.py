@@ -1,4 +1,4 @@
-"""Data sets as the stages share them: on disk, in memory, and split."""
+"""The data sets that stages share: on disk, in memory, and split."""
 
 import json
 import shutil

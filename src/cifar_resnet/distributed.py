@@ -9,7 +9,7 @@ import sys
 
 import torch
 import torch.distributed as dist
-from joblib import cpu_count  # with the quota of a container and the affinity of this process
+from joblib import cpu_count  # respects the quota of a container and the affinity of this process
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel

@@ -120,7 +120,7 @@ def first_of_each(images: NDArray[np.int64], groups: NDArray[np.int64], number: 
 
 
 def largest_cells(matrix: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Row and column of the ten largest cells, without those that are 0; the largest first."""
+    """Row and column of the ten largest cells above 0, the largest first."""
     rows, columns = np.unravel_index(np.argsort(-matrix, axis=None, kind="stable")[:10], matrix.shape)
     return [(int(row), int(column)) for row, column in zip(rows, columns, strict=True) if matrix[row, column]]
 

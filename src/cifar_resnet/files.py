@@ -1,4 +1,4 @@
-"""Writing the outputs of stages: each is a new file that takes the place of the old one."""
+"""Writes the outputs of stages: each is a new file that replaces the old one."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Asks Git; each answer may be missing."""
+"""Asks Git; an answer may be None."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ SETTINGS = ("-c", "log.showSignature=false", "-c", "status.showUntrackedFiles=no
 
 
 def git(*arguments: str) -> str | None:
-    """What git prints; None if it fails or is missing. Bytes that are not UTF-8, as in old commits, are replaced."""
+    """What git prints; None if git fails or is missing. Bytes that are not UTF-8, as in old commits, are replaced."""
     command = ["git", *SETTINGS, *arguments]
     try:
         done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=True)

@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 MIN_POINTS = 10  # fewer show no shape that a rule could read
 CLIMB = 1.05  # at this multiple of its minimum, the loss has left the bottom
-MARGIN = math.sqrt(2)  # the suggested rate is lower than that one by this factor
+MARGIN = math.sqrt(2)  # divides the rate at which the loss has left the bottom
 MIDDLE_OF_DESCENT = (0.2, 0.8)  # the line is fitted between these shares of the fall, after noise and before the bend
 
 
@@ -175,7 +175,7 @@ RULES: dict[str, Callable[[Floats, Floats], float]] = {
     "descent_start": descent_start,
     "descent_end": descent_end,
     "minimum/10": lambda lrs, losses: float(lrs[losses.argmin()] / 10),
-    "steepest": lambda lrs, losses: float(lrs[np.argmin(np.diff(losses) / np.diff(np.log(lrs)))]),  # per factor
+    "steepest": lambda lrs, losses: float(lrs[np.argmin(np.diff(losses) / np.diff(np.log(lrs)))]),  # slope over log(lr)
     "valley": valley,
     "slide": slide,
 }

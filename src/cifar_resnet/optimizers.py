@@ -42,4 +42,4 @@ class ConvolutionMuon(Muon):
 
 
 def _as_matrix(weight: Tensor) -> Tensor:
-    return weight.permute(0, 2, 3, 1).view(len(weight), -1)  # `view` never copies: it raises if not channels last
+    return weight.permute(0, 2, 3, 1).view(len(weight), -1)  # `view` never copies: it raises unless channels last

@@ -20,7 +20,7 @@ SHEET_COLUMNS = 32  # pictures side by side in a sheet
 
 
 def render_page(template: str, **variables: Any) -> str:
-    """Fill a template, as HTML. Variables are text, never markup. It may include `page.css` and `page.js`."""
+    """Fill a template; returns HTML. Variables are text, never markup. `page.css` and `page.js` can be included."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

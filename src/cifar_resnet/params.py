@@ -20,7 +20,7 @@ LearningRate = Annotated[float, Field(gt=0, le=100)]
 
 MIN_PX, MAX_PX = 8, 512  # smaller images would vanish in the networks, which halve them three times
 
-IN_SHORT = Repr()  # shortens wrong values in messages, which may be pages long
+IN_SHORT = Repr()  # shortens wrong values, which may be pages long, in messages
 IN_SHORT.maxstring, IN_SHORT.maxlevel = 100, 2
 
 

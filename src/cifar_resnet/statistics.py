@@ -57,7 +57,7 @@ class PairedCounts:
 
     @classmethod
     def of(cls, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> "PairedCounts":
-        """Count from two arrays (N,), true where that model gets the image right."""
+        """Count from an array (N,) for each model: whether it gets each image right."""
         return cls(*np.bincount(2 * ~first + ~second, minlength=4).tolist())
 
     @property

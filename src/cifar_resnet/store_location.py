@@ -55,7 +55,7 @@ def follow_move() -> str | None:
     if not uri.startswith(SQLITE) or not path.exists():
         return None
     artifacts = (path.parent / "artifacts").as_uri()
-    # Opening the file here, not in MLflow, also reports an unusable one at once: MLflow would retry for 100 s.
+    # Opening the file here, not in MLflow, also reports an unusable file at once: MLflow would retry for 100 s.
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=20, isolation_level=None)) as database:
         moved = "SELECT DISTINCT value FROM experiment_tags WHERE key = ? AND value <> ?"
         if not database.execute(moved, (ARTIFACT_ROOT, artifacts)).fetchall():

@@ -34,7 +34,7 @@ from cifar_resnet.store_location import SQLITE, tracking_uri
 
 NEEDED_GB = 2  # CIFAR-10's archive, arrays and DVC's copy of them, four checkpoints, the model, an MLflow run: 1.2 GB
 PORTS = {"http": 80, "https": 443, "mysql": 3306, "mssql": 1433, "postgresql": 5432}
-GIT_REMEDIES = {  # by a command that fails
+GIT_REMEDIES = {  # what to do if a command fails
     "--version": "the program `git` is missing: install it",
     "rev-parse --git-dir": "Git ignores the folder of another user: `git config --global --add safe.directory {}`",
     "rev-parse HEAD": "Git has no commit, and experiments need one: `git add -A && git commit -m Start`",

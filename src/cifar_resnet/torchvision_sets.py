@@ -30,7 +30,7 @@ def verified_files(data: DataParams, checksums: Mapping[str, str], subfolder: st
 
 
 def make_cifar(cifar: Any, data: DataParams) -> Made:
-    """The data set of torchvision's class CIFAR10, or of one derived from it."""
+    """The data set of torchvision's class CIFAR10, or of a class derived from it."""
     meta = (cifar.meta["filename"], cifar.meta["md5"])
     with verified_files(data, dict([*cifar.train_list, *cifar.test_list, meta]), cifar.base_folder) as root:
         train, test = (cifar(root, train=is_train) for is_train in (True, False))
