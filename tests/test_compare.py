@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlflow import MlflowClient
-from ruamel.yaml import YAML
+from scipy.stats import ttest_1samp
 from support.compared_runs import compared  # noqa: F401 - a fixture
 from support.finished_pipeline import commit, epochs, run
 from support.project import PROJECT, copy_project
@@ -125,15 +125,55 @@ def test_runs_on_other_test_images_are_refused(project: Path) -> None:
         compare.read_comparisons(["first", "workspace"], load_params(layout.PARAMS))
 
 
+def make_group(name: str, *tags: str) -> None:
+    """Call commits the seeds 0, 1 and so on of a group, as DVC names its experiments."""
+    for seed, tag in enumerate(tags):
+        run("git", "update-ref", f"refs/exps/00/{'0' * 38}/{name}-seed{seed}", tag, cwd=Path.cwd())
+
+
+def test_groups_are_compared_over_the_seeds_that_both_have(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_group("one", "first", "second", "longer")
+    make_group("two", "longer", "first")
+    accuracy = {
+        tag: read_run(tag, load_params(layout.PARAMS)).evaluation.accuracy for tag in ("first", "second", "longer")
+    }
+    differences = np.array([accuracy["longer"] - accuracy["first"], accuracy["first"] - accuracy["second"]])
+    printed = compared_text(capsys, "one", "two")
+    assert f"2     {accuracy['longer']:.2%}\n" in printed, "the table has the seed that only one group has"
+    assert (
+        f"Over the 2 seeds in common, the difference is {100 * differences.mean():+.2f} points, 95% interval" in printed
+    )
+    assert f"(paired t test: p = {ttest_1samp(differences, 0).pvalue:.2g})" in printed
+
+
+def test_groups_with_one_seed_in_common_or_without_spread_give_no_verdict(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_group("one", "first", "second")
+    make_group("two", "first", "second")
+    make_group("three", "longer")
+    printed = compared_text(capsys, "one", "two", "three")
+    assert "the difference is +0.00 points for each seed: more seeds are needed to tell it from chance." in printed
+    assert "Seeds in common: 1; two or more are needed" in printed
+    assert "chance: " not in printed
+
+
+def test_a_group_is_not_compared_with_a_run(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_group("one", "first")
+    with pytest.raises(UserError, match="one is a group of seeds, second is not: compare groups with groups"):
+        compared_text(capsys, "one", "second")
+
+
 def start_seeds(count: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pipeline.seeds", str(count), "--name", "tiny", "--recipe", "seeds"]
+    command = [sys.executable, "-m", "pipeline.seeds", str(count), "--name", "tiny"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def test_a_group_of_seeds_that_was_killed_goes_on_and_stands_below_one_parent(finished: Path) -> None:
+    """Seed 0 is the finished project's own, so only seed 1 is trained."""
     shutil.rmtree("checkpoints")  # the finished training's
-    recipe = {"train": {"epochs": 1}, "runtime": {"checkpoint_steps": 1, "experiment": "seeds"}}
-    YAML().dump(recipe, finished / "recipes" / "seeds.yaml")
+    overlay(layout.PARAMS, {"runtime": {"checkpoint_steps": 1}}, layout.PARAMS)
+    commit(finished, "More checkpoints")
     run("git", "config", "user.name", "Test", cwd=finished)
     run("git", "config", "user.email", "t@example.org", cwd=finished)
     killed = start_seeds(2)

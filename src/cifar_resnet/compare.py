@@ -123,12 +123,13 @@ def seed_verdict(first: str, other: str, groups: Mapping[str, Seeds]) -> Iterato
     sample = SeedSample.of(
         [groups[other][s].evaluation.accuracy - groups[first][s].evaluation.accuracy for s in common]
     )
+    difference = f"Over the {len(common)} seeds in common, the difference is {points(sample.mean)} points"
+    if sample.standard_deviation < 1e-9:  # all alike but for rounding: a t test would call it certain, with two seeds
+        yield f"{difference} for each seed: more seeds are needed to tell it from chance."
+        return
     others = len(groups) - 1
     p_value = min(1.0, others * sample.p_value)
-    yield (
-        f"Over the {len(common)} seeds in common, {other} is {points(sample.mean)} points ahead, 95% interval "
-        f"{points(*sample.interval)} points (paired t test: {p_text(p_value)})."
-    )
+    yield f"{difference}, 95% interval {points(*sample.interval)} points (paired t test: {p_text(p_value)})."
     yield _meaning(p_value, "two equally good settings")
     if others > 1:
         yield f"p allows for {others} comparisons with {first} (Bonferroni)."

@@ -46,7 +46,7 @@ def train_a_moment(dataset: Dataset, params: Params, seed: int = 0) -> Network:
     torch.manual_seed(seed)
     net = make_network(params.model, len(dataset.classes), dataset.mean, dataset.std)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
-    for start in range(0, 1024, 128):
+    for start in [*range(0, 1024, 128)] * 3:  # to two thirds right: mistakes of every kind
         images = torch.tensor(dataset.train_images[start : start + 128])
         labels = torch.tensor(dataset.train_labels[start : start + 128])
         loss = torch.nn.functional.cross_entropy(net(net.normalize(images)), labels)
