@@ -60,7 +60,7 @@ test: $(TOOLS) $(APP) ## lint, types and tests
 test-fast: $(TOOLS) ## the tests that start no process, server or browser: a minute
 	$(PYTHON) -m pytest -m "not slow"
 
-coverage: $(TOOLS) $(APP) ## all tests, and the share of branches that they run: more than twice as long
+coverage: $(TOOLS) $(APP) ## all tests, and the share of branches that they run: about twice as long
 	$(PYTHON) -m pytest --cov --cov-report=
 	@echo "Branch coverage: $$($(PYTHON) -m coverage report --format=total) %"
 
