@@ -30,10 +30,10 @@ os.environ |= {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # where dvc.yaml's `python` is looked up
 }
 
-# A shell starts background jobs with it ignored, and so would be every process that a test starts and interrupts.
+# A shell starts background jobs with SIGINT ignored, and the processes that a test starts and interrupts inherit this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# `make test-fast` leaves out the tests that use one of these, themselves or by way of a fixture or helper.
+# `make test-fast` leaves out the tests that use one of these modules, directly or through a fixture or helper.
 SLOW = (
     "benchmarks.measurements", "benchmarks.stopwatch", "cifar_resnet.tracking", "http.server", "mlflow",
     "multiprocessing", "nbclient", "playwright", "psutil", "socket", "subprocess",
@@ -41,7 +41,7 @@ SLOW = (
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores, since tests also wait for processes and servers."""
+    """One worker more than cores, since tests also wait for processes and servers."""
     return int(cpu_count()) + 1
 
 
@@ -95,7 +95,7 @@ def tiny_params(tiny_params_file: Path) -> Params:
 
 @pytest.fixture(scope="session")
 def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
-    """Has a folder filled for all workers by the first that asks for it; its path comes back. Tests copy it."""
+    """A function that returns a folder for all workers; its first caller fills the folder. Tests copy it."""
     own = tmp_path_factory.getbasetemp()
     common = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
@@ -113,7 +113,7 @@ def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
 
 @pytest.fixture(scope="session")
 def empty_store(make_once: MakeOnce) -> Path:
-    """MLflow's database before the first run, which takes MLflow 3 s to make."""
+    """MLflow's database before the first run; MLflow takes 3 s to make it."""
 
     def fill(folder: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
@@ -146,7 +146,7 @@ def new_project(make_once: MakeOnce, empty_store: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def finished_project(make_once: MakeOnce, new_project: Path) -> Path:
-    """The same after `dvc repro`, committed."""
+    """The new project after `dvc repro`, committed."""
 
     def fill(folder: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
@@ -159,13 +159,13 @@ def finished_project(make_once: MakeOnce, new_project: Path) -> Path:
 
 @pytest.fixture
 def workspace(new_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A new project of its own, as the working directory."""
+    """A copy of the new project for one test, as the working directory."""
     return copy_project(new_project, tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def finished(finished_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A finished project of its own, as the working directory."""
+    """A copy of the finished project for one test, as the working directory."""
     return copy_project(finished_project, tmp_path, monkeypatch)
 
 
@@ -183,5 +183,5 @@ def project(tiny_params: Params, tmp_path: Path, empty_store: Path, monkeypatch:
 
 @pytest.fixture(scope="session")
 def evaluated(make_once: MakeOnce) -> Path:
-    """A folder with what the stages before the report leave of a small network, really trained for a moment."""
+    """A folder with the outputs of the stages before the report, for a small network that was trained for a moment."""
     return make_once("evaluated", write_project)

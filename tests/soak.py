@@ -25,7 +25,7 @@ from cifar_resnet.project import path_md5, read_lock, training_key
 from cifar_resnet.tracking.runs import TRAINING
 from pipeline.demo import RECIPE, overlay, prepare_project
 
-SETTINGS: dict[str, dict[str, object]] = {  # beside the recipe's: most of the time is spent on training
+SETTINGS: dict[str, dict[str, object]] = {  # added to the recipe's, so that training takes most of the time
     "model": {"width": 4},
     "train": {"epochs": 20, "lr_min": 0.01, "lr_max": 0.4},
     "compute": {"device": "cpu", "precision": "fp32", "threads": 1},
@@ -45,7 +45,9 @@ def main() -> None:
     """Interrupt and edit as often as asked for, and print a table."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--tries", type=int, default=20, help="kills, and as many edits")
-    parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000, help="of the moments; default: new")
+    parser.add_argument(
+        "--seed", type=int, default=time.time_ns() % 1_000_000, help="seed of the moments; default: new"
+    )
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     chance = random.Random(options.seed)
@@ -79,7 +81,7 @@ def main() -> None:
 
 
 def run_unharmed(folder: Path) -> tuple[bytes, float]:
-    """What `dvc.lock` should be in the end, and how many seconds that takes."""
+    """The `dvc.lock` of an uninterrupted pipeline, and the seconds that it takes."""
     enter_copy(folder)
     started = time.monotonic()
     dvc("repro")
@@ -98,7 +100,7 @@ def run_interrupted(
     name = stage.cmdline()[-1] if stage else "no stage"
     send(sent, repro, target)
     repro.wait()
-    psutil.wait_procs([stage] if stage else [])  # when only DVC was killed, it works on and keeps a second one away
+    psutil.wait_procs([stage] if stage else [])  # if only DVC was killed, the stage runs on and refuses a second one
     return name, repeat(expected)
 
 
@@ -119,7 +121,7 @@ def run_edited(
         send(signal.SIGKILL, repro, "both")
     repro.wait()
     psutil.wait_procs([stage] if stage else [])
-    with suppress(AssertionError):  # `sync` may have removed a record, which it says
+    with suppress(AssertionError):  # `sync` may have removed a record, and says so
         run(sys.executable, "-m", "pipeline.sync", cwd=Path.cwd())
     if problem := false_record():
         return name, problem
@@ -170,12 +172,9 @@ def repeat(expected: bytes) -> str | None:
 
 
 def is_expected(found: Run) -> bool:
-    """Whether a run is of the settings and code that the unharmed pipeline had."""
-    return found.data.params["train.epochs"] == str(SETTINGS["train"]["epochs"]) and not is_of_other_code(found)
-
-
-def is_of_other_code(found: Run) -> bool:
-    return found.data.tags[TRAINING] != training_key(read_lock()["train"].inputs)
+    """Whether a run has the settings and code of the unharmed pipeline."""
+    has_settings = found.data.params["train.epochs"] == str(SETTINGS["train"]["epochs"])
+    return has_settings and found.data.tags[TRAINING] == training_key(read_lock()["train"].inputs)
 
 
 def enter_copy(folder: Path) -> None:

@@ -36,7 +36,7 @@ def test_a_photo_gets_its_name_and_a_map_from_the_demos_model_and_goes_nowhere(e
         (tmp_path / name).write_bytes((demo / name).read_bytes())
     probabilities = pd.read_csv(demo / layout.PREDICTIONS).filter(like="p_")
     ranked = -np.sort(-probabilities.to_numpy())[:, :6]
-    clear = int(np.diff(-ranked).min(axis=1).argmax())  # no two classes are as good as equal in this one
+    clear = int(np.diff(-ranked).min(axis=1).argmax())  # no two of its probabilities are almost equal
     images = np.load(demo / layout.DATA / "digits" / "test_images.npy")
     Image.fromarray(images[clear]).resize((480, 480), Image.Resampling.NEAREST).save(tmp_path / "photo.bmp")
     (tmp_path / "note.png").write_text("no picture")
@@ -79,7 +79,7 @@ def test_a_photo_gets_its_name_and_a_map_from_the_demos_model_and_goes_nowhere(e
             expect(names).to_have_text(example)
             expect(heat).to_be_visible()
             bar = Image.open(io.BytesIO(page.locator(".bars meter").last.screenshot())).convert("L")
-            assert np.asarray(bar)[:, -20:].max() < 128, "the empty part of a bar is dark in the dark"
+            assert np.asarray(bar)[:, -20:].max() < 128, "the empty part of a bar is dark in dark mode"
             by_layercam = heat.get_attribute("src")
             page.get_by_label("Method").click()
             page.get_by_role("option", name="hirescam").click()

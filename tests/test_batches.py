@@ -16,7 +16,7 @@ AUGMENT = Augmentation(
     AugmentParams(padding=4, padding_mode="mean", flip=True, cutout=8), mean=(0.5, 0.5, 0.5), image_px=32
 )
 IMAGES = np.random.default_rng(0).integers(0, 256, (NUM_IMAGES, 32, 32, 3), dtype=np.uint8)
-LABELS = np.arange(NUM_IMAGES)  # of its own for each image, to follow it
+LABELS = np.arange(NUM_IMAGES)  # another label for each image, to follow it
 
 
 def epoch_batches(
@@ -78,7 +78,7 @@ def test_a_resumed_epoch_has_the_batches_that_were_left(first: int) -> None:
 
 
 @pytest.mark.parametrize("num_ranks", [2, 3, 7])
-def test_processes_share_out_the_very_images_that_one_would_have(num_ranks: int) -> None:
+def test_processes_together_get_the_images_that_one_process_gets(num_ranks: int) -> None:
     shares = [load(epoch_batches(rank=rank, num_ranks=num_ranks)) for rank in range(num_ranks)]
     for whole, *parts in zip(load(epoch_batches()), *shares, strict=True):
         images, numbers = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
@@ -86,7 +86,7 @@ def test_processes_share_out_the_very_images_that_one_would_have(num_ranks: int)
         assert torch.equal(images[numbers.argsort()], whole[0][whole[1].argsort()])
 
 
-@pytest.mark.parametrize("start_method", ["spawn", "forkserver"])  # of macOS and Windows, and of Python 3.14
+@pytest.mark.parametrize("start_method", ["spawn", "forkserver"])  # defaults on macOS and Windows, and in Python 3.14
 def test_loader_processes_give_the_same_batches_however_they_are_started(
     start_method: str,
 ) -> None:

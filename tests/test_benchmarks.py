@@ -1,4 +1,4 @@
-"""What `make bench` measures with, and makes of it."""
+"""How `make bench` measures, and what it computes from the measurements."""
 
 import csv
 import os
@@ -70,7 +70,7 @@ def test_an_observation_may_end_early_and_leaves_no_process_behind() -> None:
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_command_that_fails_or_never_says_the_word_is_an_error_with_its_last_words() -> None:
+def test_a_command_that_fails_or_never_prints_the_awaited_line_is_an_error_with_its_output() -> None:
     with pytest.raises(CommandError, match="out of cheese"):
         run("import sys; sys.exit('out of cheese')")
     with pytest.raises(CommandError, match="ended with 0"):
@@ -81,7 +81,9 @@ def test_a_progress_bar_that_redraws_itself_does_not_hide_a_line() -> None:
     assert run(r"print('50 %\r99 %\rLoss=1')").times("Loss=")
 
 
-def test_the_product_and_both_loops_are_taken_apart_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_this_project_and_both_loops_are_measured_in_the_same_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.delenv("CIFAR10_SOURCE", raising=False)
     (tmp_path / ".dvc").mkdir()  # as the project that the bench runs in has it
@@ -93,7 +95,7 @@ def test_the_product_and_both_loops_are_taken_apart_alike(tmp_path: Path, monkey
         assert lap["peak_bytes"] > 100e6
 
 
-def test_the_peers_convolve_as_pytorch_does() -> None:
+def test_the_peers_use_pytorchs_own_convolution() -> None:
     dataset = make_digits(seed=0)
     net = Task(dataset, width=4, batch_size=8, epochs=1).make_network()
     assert Counter(type(module) for module in net.modules() if isinstance(module, nn.Conv2d)) == {nn.Conv2d: 8}
@@ -180,7 +182,7 @@ def test_every_variant_of_the_recipe_is_trained_and_becomes_a_run(
     layout.LR_FOUND.parent.mkdir(parents=True)
     FoundRates(0.002, 0.02, "valley", {"descent_start": 0.002, "valley": 0.02}).write_json(layout.LR_FOUND)
 
-    for _ in range(2):  # the second finds that all is there
+    for _ in range(2):  # the second call finds all results
         recipe.main()
     rows = list(csv.DictReader(results.read_text().splitlines()))
     assert [(row["variant"], row["seed"], row["epoch"]) for row in rows] == [

@@ -66,7 +66,7 @@ def full_disk(num_bytes: int) -> Iterator[None]:
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """Root may write anywhere; here it is somebody else, to whom these folders are closed."""
+    """Act as another user if this is root, who may write anywhere; the folders are closed to that user."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(65534)
@@ -162,7 +162,7 @@ def test_two_workspaces_do_not_train_the_same_at_once(
         Checkpoint("training").lock().__enter__()
 
 
-def test_of_trainings_that_were_given_up_the_last_ones_are_kept() -> None:
+def test_the_newest_states_of_unfinished_trainings_are_kept() -> None:
     for age in range(KEPT + 2):
         old = saved_checkpoint(f"old {age}")
         os.utime(old.path, (1_000_000 - age, 1_000_000 - age))
@@ -172,7 +172,7 @@ def test_of_trainings_that_were_given_up_the_last_ones_are_kept() -> None:
     assert kept == {"current", *(f"old {age}" for age in range(KEPT))}
 
 
-def test_a_state_that_another_process_deletes_meanwhile_is_passed_over() -> None:
+def test_a_state_that_another_process_deletes_meanwhile_is_ignored() -> None:
     for age in range(KEPT + 1):
         saved_checkpoint(f"old {age}")
     current = saved_checkpoint("current")
@@ -184,7 +184,7 @@ def test_a_state_that_another_process_deletes_meanwhile_is_passed_over() -> None
 
 
 @pytest.mark.parametrize("recorded", [True, False])
-def test_the_state_of_a_finished_training_goes_once_dvc_has_recorded_it(folder: Path, *, recorded: bool) -> None:
+def test_the_state_of_a_finished_training_is_removed_once_dvc_has_recorded_it(folder: Path, *, recorded: bool) -> None:
     checkpoint = saved_checkpoint("training")
     (folder / "model.pt").write_bytes(b"weights")
     checkpoint.finish(folder / "model.pt")

@@ -1,4 +1,4 @@
-"""What all commands do alike: in the wrong folder, and when nobody reads what they print."""
+"""What all commands have in common: errors in the wrong folder, the help, and output that nobody reads."""
 
 import os
 import runpy
@@ -96,8 +96,8 @@ def test_dvc_reads_a_setting_of_a_recipe_as_the_recipe_has_it(tiny_params_file: 
     assert read_settings(tiny_params_file)["data"]["folder"] == value
 
 
-def test_a_refused_value_under_dvc_costs_outputs_that_checkout_brings_back(workspace: Path) -> None:
-    """DVC deletes the outputs of a stage before it starts it, and so before the value can be refused."""
+def test_dvc_deletes_outputs_before_a_value_is_refused_and_checkout_restores_them(workspace: Path) -> None:
+    """DVC deletes a stage's outputs before it starts the stage, so before the stage can refuse a value."""
     run("dvc", "repro", "download", cwd=workspace)
     made = sorted(path.name for path in Path("data/digits").iterdir())
     overlay(layout.PARAMS, {"data": {"split_seed": -1}}, layout.PARAMS)
@@ -108,7 +108,7 @@ def test_a_refused_value_under_dvc_costs_outputs_that_checkout_brings_back(works
     assert sorted(path.name for path in Path("data/digits").iterdir()) == made
 
 
-def test_windows_itself_is_refused_by_name(workspace: Path) -> None:
+def test_windows_without_wsl_is_refused_in_one_line(workspace: Path) -> None:
     command = [sys.executable, "-c", "import sys; sys.platform = 'win32'; import pipeline.check"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)

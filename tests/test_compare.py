@@ -99,7 +99,7 @@ def test_markdown_holds_the_table_and_the_verdict(project: Path, capsys: pytest.
         (["first", "HEAD^{tree}"], "is a file or folder in Git, not a commit"),
     ],
 )
-def test_what_cannot_be_compared_is_named(
+def test_runs_that_cannot_be_compared_are_refused_with_the_reason(
     project: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
@@ -169,7 +169,7 @@ def start_seeds(count: int) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def test_a_group_of_seeds_that_was_killed_goes_on_and_stands_below_one_parent(finished: Path) -> None:
+def test_a_group_of_seeds_that_was_killed_continues_below_one_parent_run(finished: Path) -> None:
     """Seed 0 is the finished project's own, so only seed 1 is trained."""
     shutil.rmtree("checkpoints")  # the finished training's
     overlay(layout.PARAMS, {"runtime": {"checkpoint_steps": 1}}, layout.PARAMS)
@@ -208,7 +208,7 @@ def test_a_search_continues_and_names_the_best_by_validation_accuracy(
     search.run_search(read_project(), 1, ranges, "tiny")
     search.run_search(read_project(), 2, ranges, "tiny")
     printed = capsys.readouterr().out.partition("tiny-trial0 exists\nrunning tiny-trial1\n")[2]
-    assert "tiny-trial0 is the best. " in printed, "of equals the first"
+    assert "tiny-trial0 is the best. " in printed, "the first of equal trials"
     assert f"{history[-1].held_out_accuracy:.2%}" in printed
     assert printed.endswith("MLflow run tiny holds 2 runs\n")
     with pytest.raises(UserError, match="tiny-trial0 has other settings than Optuna proposes now"):
@@ -227,7 +227,7 @@ def test_a_search_continues_and_names_the_best_by_validation_accuracy(
         (100, {"train.lr_max": "0.1..x"}, "train.lr_max=0.1..x: .* allowed"),
     ],
 )
-def test_a_search_that_cannot_be_is_refused(
+def test_a_search_that_cannot_work_is_refused(
     project: Path, validation_images: int, ranges: dict[str, str], message: str
 ) -> None:
     overlay(layout.PARAMS, {"data": {"validation_images": validation_images}}, layout.PARAMS)

@@ -33,7 +33,7 @@ from pipeline.demo import overlay
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no `chromium` on the PATH to open the page with"),
-    pytest.mark.xdist_group("compare"),  # whose project is made once
+    pytest.mark.xdist_group("compare"),  # so that one worker makes the project once
 ]
 
 
@@ -96,9 +96,7 @@ def test_the_images_that_were_fixed_can_be_chosen_and_their_address_sent(
         expect(other.locator("#images-title")).to_be_in_viewport()
 
 
-def test_a_changed_confusion_leads_to_its_images_whatever_became_of_them(
-    opened: Page, project: SimpleNamespace
-) -> None:
+def test_a_changed_confusion_leads_to_its_images_of_every_outcome(opened: Page, project: SimpleNamespace) -> None:
     true, predicted, _, _ = project.comparison.pair_changes()[0]
     opened.locator(".pairs a").first.click()
     assert opened.url.endswith("#" + urlencode({"true": true, "predicted": predicted}))
@@ -165,7 +163,7 @@ def test_nothing_is_cut_off_on_a_narrow_screen(
     file = tmp_path / "page.html"
     file.write_text(render_comparison(named, project.params), encoding="utf-8")
     page.set_viewport_size({"width": width, "height": 800})
-    page.goto(file.as_uri())  # the fixture sees whether a script of the name has run
+    page.goto(file.as_uri())  # the fixture fails if a script in the name runs
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
@@ -179,7 +177,7 @@ def test_no_word_above_a_table_is_broken_and_the_chart_below_it_can_be_read(open
     assert opened.locator("#confidence .chart svg").evaluate("one => one.clientWidth") > min(500, width - 50)
 
 
-def test_without_scripts_nothing_is_offered_that_does_not_work(browser: Browser, project: SimpleNamespace) -> None:  # noqa: F811
+def test_without_scripts_the_page_shows_only_what_works(browser: Browser, project: SimpleNamespace) -> None:  # noqa: F811
     with browser.new_context(java_script_enabled=False) as context:
         page = context.new_page()
         page.goto(project.path.as_uri())

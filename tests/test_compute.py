@@ -21,7 +21,7 @@ def settings(**changed: object) -> ComputeParams:
     return ComputeParams.model_validate(cpu | changed)
 
 
-def test_what_is_asked_for_is_set_and_said() -> None:
+def test_the_settings_are_used_and_named() -> None:
     compute = prepare_compute(settings(threads=2))
     assert torch.get_num_threads() == 2
     assert str(compute) == "cpu, fp32, 2 threads"
@@ -56,7 +56,7 @@ print(version_2, threads())
 """
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) == 1, reason="one core is the least anyway")
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) == 1, reason="one core is always allowed")
 def test_auto_stays_within_the_quota_of_a_container_of_either_version_of_cgroups() -> None:
     mount = [
         "unshare",
@@ -101,7 +101,7 @@ def test_auto_on_a_mac_says_that_the_cpu_is_used(
     assert "the CPU is used, since Apple's GPU (MPS) was never tried here" in line
 
 
-def test_threads_that_no_core_is_there_for_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+def test_more_threads_than_cores_give_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
     prepare_compute(settings(threads=cpu_count()))
     assert capsys.readouterr().err == ""
     prepare_compute(settings(threads=1024))
@@ -139,7 +139,7 @@ def test_products_are_computed_in_the_chosen_precision(precision: str, dtype: to
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
 
 
-def test_results_repeat_without_a_compiler_being_imported_that_nobody_asked_for() -> None:
+def test_results_repeat_and_no_compiler_is_imported_unless_it_is_used() -> None:
     script = f"""
 import sys, torch
 from cifar_resnet.compute import prepare_compute
@@ -191,6 +191,6 @@ for _ in range(10):
     torch.ones(100_000_000, dtype=torch.uint8)
 print(page_faults() - before)
 """
-    # In a process of its own: what other tests left in the heap decides where a block fits.
+    # In a new process: the heap that other tests leave decides where a block fits.
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert int(result.stdout) < 5 * 100_000_000 / resource.getpagesize()  # of 10; the heap takes a few rounds to grow

@@ -24,7 +24,7 @@ METRICS = EpochMetrics(1, 0.1, 1.5, 0.75, 0.12345, 0.875, "test")
 
 @pytest.fixture
 def show_an_epoch(tiny_params: Params) -> Callable[..., None]:
-    """A function that shows an epoch of three steps, of which some may be done already; 6 of 8 images are right."""
+    """A function that shows an epoch of three steps, with 6 of 8 images right; some steps may be done already."""
     compute = prepare_compute(tiny_params.compute)
     trainer = Trainer(tiny_params.train, LearningRates(0.01, 0.1), compute)
     state = trainer.start(make_digits(0), tiny_params.model, seed=0)
@@ -84,7 +84,7 @@ def test_a_terminal_gets_a_bar_that_grows(show_an_epoch: Callable[..., None], mo
 
 
 def read_all(terminal: int) -> Iterator[bytes]:
-    """What was written to a terminal that is closed at the other end, which then makes reading fail."""
+    """All that was written to a terminal; reading fails at the end, since the other side is closed."""
     with suppress(OSError):
         while True:
             yield os.read(terminal, 10_000)

@@ -1,4 +1,4 @@
-"""Convolutions of small maps give what plain ones do."""
+"""Convolutions of small maps give the same results as PyTorch's."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def test_outputs_and_gradients_are_those_of_a_plain_convolution(shape: tuple[int
     torch.testing.assert_close(conv.weight.grad.double(), exact_weight, rtol=1e-4, atol=1e-3)
 
 
-def test_bfloat16_maps_of_eight_pixels_are_as_near_to_the_truth_as_plain_ones() -> None:
+def test_bfloat16_maps_of_eight_pixels_equal_those_of_a_plain_convolution() -> None:
     torch.manual_seed(0)
     conv = Conv3x3(8, 6).bfloat16()
     images = torch.randn(32, 8, 8, 8, dtype=torch.bfloat16)

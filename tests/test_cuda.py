@@ -66,7 +66,7 @@ def test_bf16_comes_first_where_the_gpu_has_it() -> None:
     ("fp32", "sgd", "off"), ("bf16", "muon", "off"), ("fp16", "sgd", "off"), ("bf16", "sgd", "on"),
     ("fp16", "muon", "on"),
 ])  # fmt: skip
-def test_an_interrupted_training_ends_with_the_very_weights_of_another(
+def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(
     precision: str, optimizer: str, compiler: str, digits: Dataset, data: TrainingData, tiny_params: Params,
     tmp_path: Path,
 ) -> None:  # fmt: skip

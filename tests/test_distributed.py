@@ -21,9 +21,9 @@ from pipeline.demo import overlay
 
 @pytest.fixture(autouse=True)
 def ready_to_train(workspace: Path) -> None:
-    """The workspace after the stages before train, with few and small steps: each amplifies rounding tenfold.
+    """The workspace after the stages before train, with few and small steps: each multiplies rounding errors by ten.
 
-    Muon for the convolutions and SGD for the rest: both get gradients that are shared.
+    Muon trains the convolutions and SGD the rest: the processes share the gradients of both.
     """
     overlay(layout.PARAMS, {"train": {"batch_size": 512, "optimizer": "muon"}}, layout.PARAMS)
     download.run(load_params(layout.PARAMS).data)
@@ -38,7 +38,7 @@ def train_in_two_processes() -> psutil.Popen:
 
 
 def renamed_machine() -> list[str]:
-    """What starts a command on a machine whose own name the network does not know, as in many containers."""
+    """The start of a command that runs it on a machine with an unknown name, as in many containers."""
     if subprocess.run(["unshare", "--map-root-user", "--uts", "true"], capture_output=True).returncode:
         return []  # not allowed here
     rename = 'hostname no-such-host.invalid && exec "$0" "$@"'
@@ -57,7 +57,7 @@ def worker(training: psutil.Popen, rank: int) -> psutil.Process:
 def test_two_processes_learn_what_one_does_even_if_one_of_them_was_killed(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RANK", "0")  # as clusters set it, for whatever they start
+    monkeypatch.setenv("RANK", "0")  # as clusters set it for all processes
     monkeypatch.setenv("WORLD_SIZE", "1")
     run_train()
     alone = read_history(layout.HISTORY)
@@ -83,7 +83,7 @@ def test_two_processes_learn_what_one_does_even_if_one_of_them_was_killed(
 
 
 def test_processes_find_each_other_where_nobody_knows_this_machines_name() -> None:
-    """As in many containers; torchrun would ask the network for ever."""
+    """As in many containers, where torchrun alone would ask the network for ever."""
     renamed = ["unshare", "--map-root-user", "--uts", "sh", "-c", 'hostname no-such-name.invalid && exec "$0" "$@"']
     if subprocess.run([*renamed, "true"], capture_output=True).returncode:
         pytest.skip("this user may not give the machine another name")

@@ -25,14 +25,14 @@ from pipeline.demo import overlay
 
 PAGES = [
     PROJECT / "README.md",
-    PROJECT / "docs" / "changing-things.md",  # of the rest, first the pages whose results others use
+    PROJECT / "docs" / "changing-things.md",  # before the other pages, which use its results
     *sorted(PROJECT.glob("docs/*.md")),
 ]
 BLOCK = re.compile(r"^(?:<!-- not run by the tests: (?P<reason>[^\n]*?) -->\n+)?```sh\n(?P<text>.*?)^```$", re.S | re.M)
 QUICK = {"train": {"epochs": 1, "peak_epoch": 0.5}}  # as the experiment in docs/changing-things.md, so DVC caches it
 SERVES = re.compile(r"^(make (?:ui|app)|(?:\w+=\S+ )*mlflow (?:models serve|server)) ?[^#\n]*")
 
-# A reader's own paths, and the number of seeds, which are hours.
+# Replaces a reader's own paths, and numbers of seeds, which take hours.
 READERS = {
     "/path/or/s3://bucket/folder": "../storage",
     "/path/to/cifar-10-batches-py": "$PWD/data",
@@ -97,7 +97,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def virtual_environment(folder: Path) -> None:
-    """This Python's packages as `make` looks for them, installed."""
+    """Make a .venv with this Python's packages that `make` finds complete."""
     folder.mkdir()
     for entry in Path(sys.prefix).iterdir():
         if entry.name.startswith("."):
@@ -118,7 +118,7 @@ def servers() -> Iterator[list[int]]:
 
 
 def script(block: Block, ports: dict[str, int]) -> str:
-    """A block with a reader's own values filled in, and its servers in the background, waited for."""
+    """A block with a reader's own values; its servers run in the background, and the block waits for them."""
     text = block.text.replace("\\\n", " ")
     for theirs, ours in READERS.items():
         text = text.replace(theirs, ours)
@@ -175,7 +175,7 @@ def ports() -> dict[str, int]:
 
 @pytest.mark.xdist_group("docs")
 def test_a_group_of_tests_stays_on_one_worker(request: pytest.FixtureRequest) -> None:
-    """pytest 9.2 ignores groups in silence (pytest-xdist issue 1386): blocks would run in two clones, in any order."""
+    """pytest 9.2 silently ignores groups (pytest-xdist issue 1386): blocks would run in two clones, in any order."""
     assert "PYTEST_XDIST_WORKER" not in os.environ or request.node.nodeid.endswith("@docs")
 
 

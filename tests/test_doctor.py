@@ -1,4 +1,4 @@
-"""What `python -m pipeline.doctor` finds, each in a real state of Git, the disk or the user, and what stages refuse."""
+"""What `python -m pipeline.doctor` finds and stages refuse, each in a real state of Git, the disk or the user."""
 
 import os
 import re
@@ -47,7 +47,7 @@ def test_a_project_in_order_gets_a_line_for_each_check_in_a_second(workspace: Pa
     started = time.process_time()
     levels = {finding.level for finding in surroundings.examine(read_project())}
     assert time.process_time() - started < 1
-    assert levels <= {"ok", "warning"}  # warnings are this machine's: its packages, its disk
+    assert levels <= {"ok", "warning"}  # warnings concern this machine: its packages, its disk
     modules = subprocess.run(
         [sys.executable, "-c", "import sys, pipeline.doctor; print('torch' in sys.modules, 'mlflow' in sys.modules)"],
         capture_output=True, text=True, check=True,
@@ -119,7 +119,7 @@ def test_outputs_that_a_link_leads_outside_are_refused_before_any_work(
     Path(name).unlink()
     Path("within").mkdir()
     Path(name).symlink_to(Path("within").resolve())
-    assert surroundings.links(read_project()).level == "ok"  # DVC takes those
+    assert surroundings.links(read_project()).level == "ok"  # DVC accepts links inside the project
 
 
 def test_a_bigger_disk_holds_the_data_as_the_advice_says(
@@ -144,7 +144,7 @@ def test_a_user_id_without_a_name_is_named_and_make_gives_it_one(workspace: Path
         "--map-group=12345",
     ]  # as in a container started with `--user 12345`
     if subprocess.run([*nameless, "true"], capture_output=True).returncode:
-        pytest.skip("this machine lets nobody have a user id of their own")
+        pytest.skip("this user may not take another user id")
     check = [sys.executable, "-c", "import pipeline, cifar_resnet.surroundings as s; print(s.user_name().text)"]
     environment = {name: value for name, value in os.environ.items() if name not in ("USER", "LOGNAME", "USERNAME")}
     done = subprocess.run([*nameless, *check], env=environment, capture_output=True, text=True)
@@ -181,7 +181,7 @@ def test_git_that_refuses_or_does_not_know_anything_yet_is_named(
     shutil.rmtree(".git")
     git("init")
     assert "git commit" in surroundings.git_repository().text
-    assert len(surroundings.unknown_modules().text) < 200  # which names three of 90 modules
+    assert len(surroundings.unknown_modules().text) < 200  # it names three of 90 modules
 
 
 def test_a_store_that_does_not_answer_is_named_without_its_password(
@@ -208,14 +208,14 @@ def test_a_gpu_that_is_not_there_is_named_before_the_data_is_fetched(workspace: 
 
 
 def test_a_python_without_the_packages_is_named_in_one_line(workspace: Path) -> None:
-    command = [sys.executable, "-S", "-m", "pipeline.check"]  # -S: without what pip has installed
+    command = [sys.executable, "-S", "-m", "pipeline.check"]  # -S: without installed packages
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("error: no package ")
     assert done.stderr.count("\n") == 1
 
 
-def test_what_a_stage_would_lose_stops_it(workspace: Path) -> None:
+def test_a_stage_whose_results_would_be_lost_is_stopped(workspace: Path) -> None:
     Path("data").symlink_to("/")
     with pytest.raises(UserError, match="dvc cache dir"):
         surroundings.require_lasting_results(read_project())
@@ -225,7 +225,7 @@ NO_FLOCK = "#include <errno.h>\nint flock(int file, int operation) { errno = ENO
 
 
 def test_a_file_system_without_locks_is_named_and_the_advice_lets_dvc_work(workspace: Path) -> None:
-    """As on NFS whose server knows no locks: the C library's own function answers so."""
+    """As on NFS without locks: the C library's own `flock` gives this error."""
     Path("no_flock.c").write_text(NO_FLOCK)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", "no_flock.so", "no_flock.c"], check=True)
     environment = {"LD_PRELOAD": str(workspace / "no_flock.so")}
@@ -267,7 +267,7 @@ AS_OWNER = [] if os.getuid() else ["setpriv", "--bounding-set=-dac_override,-dac
 def test_a_folder_of_another_user_stops_a_stage_before_any_work(name: str, workspace: Path) -> None:
     Path(name).mkdir(parents=True, exist_ok=True)
     Path(name).chmod(0o555)
-    Path("data/photos").mkdir(0o555, parents=True)  # is nobody's output
+    Path("data/photos").mkdir(0o555, parents=True)  # no stage's output
     reason = f"no file can be made in {workspace / name} (Permission denied): make room, or correct the permissions"
     for module, level in (("pipeline.doctor", "error:   "), ("pipeline.download", "error: ")):
         done = subprocess.run([*AS_OWNER, sys.executable, "-m", module], capture_output=True, text=True)

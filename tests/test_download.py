@@ -88,7 +88,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _begun(content: bytes) -> None:
-    """As an earlier, interrupted download leaves it."""
+    """Leave a partial file, as an interrupted download does."""
     DOWNLOAD.parent.mkdir(parents=True)
     DOWNLOAD.write_bytes(content)
 
@@ -211,7 +211,7 @@ def test_every_kind_of_source_gives_the_bytes_that_a_download_gives(
 # --- Interrupted downloads -------------------------------------------------------------------------------------------
 
 
-def test_a_dropped_connection_is_taken_up_where_it_broke(server: Server) -> None:
+def test_a_download_continues_where_a_connection_broke(server: Server) -> None:
     server.limit = len(server.content) // 2
     fetch(server.url)
     assert server.asked[:2] == [None, f"bytes={server.limit}-"]
@@ -242,7 +242,7 @@ def test_a_download_begun_from_another_archive_starts_again(server: Server) -> N
     assert server.asked == ["bytes=5000-", None]
 
 
-def test_what_arrived_before_a_server_failed_for_good_is_kept_to_be_resumed(
+def test_a_partial_download_is_kept_when_a_server_fails_for_good(
     server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.limit, server.ranges = 5000, False
@@ -265,7 +265,7 @@ def test_a_log_shows_size_rate_and_time_left(
     assert all(re.fullmatch(r"downloaded [\d.]+B of 300B, [\d.]+B/s, \d\d:\d\d left", line) for line in lines)
 
 
-def test_a_source_that_trickles_is_left_for_the_next_which_goes_on_with_what_came(
+def test_a_slow_source_is_left_and_the_next_one_continues_its_download(
     slow_server: Server, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fetch(slow_server.url, server.url) == FILES
@@ -384,7 +384,7 @@ def test_a_file_that_unpacks_to_more_than_any_published_one_is_not_read_whole(
         read_files(make(tmp_path / "source"), CHECKSUMS)
 
 
-def test_a_server_that_sends_without_end_is_left(
+def test_a_server_that_sends_without_end_is_refused(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sources, "MAX_BYTES", 1_000)

@@ -1,4 +1,4 @@
-"""`dvc.yaml` against the code: what it leaves out would leave stale results in DVC's cache."""
+"""`dvc.yaml` against the code: a missing dependency would leave stale results in DVC's cache."""
 
 import ast
 import importlib
@@ -20,7 +20,7 @@ def setting(match: re.Match[str]) -> str:
 
 RESOLVED = re.sub(r"\$\{([\w.]+)\}", setting, (ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES = YAML(typ="safe", pure=True).load(RESOLVED)["stages"]
-# They look at a stage, say what is wrong, or move what it makes; none changes what it computes.
+# These modules start stages, print, check, or move files; none changes what a stage computes.
 OBSERVERS = (
     "pipeline/__init__.py",
     "pipeline/stage.py",
@@ -34,7 +34,7 @@ UNTRACKED = {"runtime", "project", "inputs"}  # never change a result
 
 
 def imported_files(file: Path) -> set[Path]:
-    """The project's own files that `file` imports, directly or not, but not by way of an observer."""
+    """The project's own files that `file` imports, directly or through other files, but not through an observer."""
     found: set[Path] = set()
     waiting = [file]
     while waiting:

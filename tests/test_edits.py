@@ -1,4 +1,4 @@
-"""The table in docs/architecture.md: which stages run again after an edit. Each row is made for real."""
+"""The table in docs/architecture.md: which stages run again after an edit. Each edit is made for real."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`data.dataset: folder`: pictures of any kind in, a data set out, or the reason why not."""
+"""`data.dataset: folder`: pictures of any kind become a data set, or an error says why not."""
 
 import base64
 import json
@@ -55,7 +55,7 @@ def make(params: Params) -> MakeDataset:
     return make
 
 
-def test_one_tree_is_split_in_every_class_alike_and_by_its_seed(make: MakeDataset, tmp_path: Path) -> None:
+def test_one_folder_is_split_by_class_and_by_its_seed(make: MakeDataset, tmp_path: Path) -> None:
     dataset = make(pictures(tmp_path))
     assert dataset.classes == ("blue", "red")
     assert dataset.train_images.shape == (16, 32, 32, 3)
@@ -118,13 +118,13 @@ def test_a_photo_of_any_orientation_is_read_as_it_is_viewed(number: int, tmp_pat
     assert np.array_equal(read_image(tmp_path / "photo.png", 16), viewed)
 
 
-def test_files_that_systems_leave_beside_pictures_are_passed_over(make: MakeDataset, tmp_path: Path) -> None:
+def test_files_that_systems_leave_beside_pictures_are_ignored(make: MakeDataset, tmp_path: Path) -> None:
     for name in (".DS_Store", "red/.DS_Store", "red/._0.png", "red/Thumbs.db", "blue/desktop.ini", "README.txt"):
         (pictures(tmp_path) / name).write_text("x")
     assert len(make(tmp_path).train_labels) == 16
 
 
-def test_broken_pictures_are_all_named_and_stop_it_unless_they_are_to_be_left_out(
+def test_all_broken_pictures_are_named_and_stop_the_stage_unless_they_may_be_left_out(
     make: MakeDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pictures(tmp_path)

@@ -18,7 +18,7 @@ from cifar_resnet.training import LearningRates, Trainer
     [
         (4, [5, 5], 0.19),  # twice 0.1: 1 - 0.9 * 0.9 = 0.19
         (3, [4, 4, 2], 0.271),
-        (2, [3, 3, 3], 0.271),  # there is room for four
+        (2, [3, 3, 3], 0.271),  # four would fit
     ],
 )
 def test_each_part_is_normalized_alone_and_the_running_statistics_move_as_far_as_by_one_batch(

@@ -1,4 +1,4 @@
-"""What Git takes up, and gives back: the same bytes in every clone, nothing that the pipeline made, true answers."""
+"""Git and this project: the same bytes in every clone, no outputs in commits, the right commit in a run's tags."""
 
 import shutil
 import subprocess

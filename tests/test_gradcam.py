@@ -38,7 +38,7 @@ def settings(method: str = "gradcam", layer: str = "layer2") -> GradCAMParams:
 
 
 def patched_images(count: int, seed: int) -> tuple[Images, Labels, Labels]:
-    """Noise, in half of which a checkered patch is planted: images, whether there is one, its (row, column)."""
+    """Noise, half of it with a checkered patch: images, whether each has the patch, the patch's (row, column)."""
     rng = np.random.default_rng(seed)
     images = rng.integers(64, 192, (count, 32, 32, 3), dtype=np.uint8)
     labels = np.arange(count) % 2
@@ -65,7 +65,7 @@ def patch_net() -> Network:
     net.eval()
     with torch.no_grad():
         predicted = net(net.normalize(torch.tensor(images))).argmax(dim=1).numpy()
-    assert (predicted == labels).mean() > 0.98, "it has not learned its task, so it cannot be a test of the maps"
+    assert (predicted == labels).mean() > 0.98, "it has not learned its task, so it cannot test the maps"
     return net
 
 

@@ -1,4 +1,4 @@
-"""What identifies trainings and states, and what does not change it."""
+"""The keys of trainings and states: what changes them and what does not."""
 
 import pytest
 
@@ -8,7 +8,7 @@ SETTINGS = {"train.epochs": 5, "train.lr_max": "find"}
 INPUTS = Inputs(SETTINGS, {"src/cifar_resnet/training.py": "a" * 32})
 
 
-def test_equal_values_identify_alike_however_they_are_written() -> None:
+def test_equal_values_give_the_same_key_however_they_are_written() -> None:
     texts = {name: str(value) for name, value in SETTINGS.items()}  # as MLflow keeps them
     assert state_key(texts, "md5") == state_key(SETTINGS | {"train.epochs": 5.0}, "md5") == state_key(SETTINGS, "md5")
     assert canonical({"flip": True, "rate": 5e-4}) == {"flip": "True", "rate": "0.0005"}

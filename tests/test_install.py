@@ -49,7 +49,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def indexes(tmp_path: Path) -> Iterator[str]:
-    """The address of two package indexes: `pypi` as everybody has it, and PyTorch's own with the build for CPUs."""
+    """The address of two package indexes: `pypi`, like the public one, and PyTorch's with the build for CPUs."""
     wheel(tmp_path / "pypi", "filelock", "4.2.11", [])
     for requirement in CUDA:
         name, version = requirement.split("==")

@@ -1,4 +1,4 @@
-"""What this project adds to MLflow's own pages: the columns of the table of runs, and the machine's load."""
+"""What this project adds to MLflow's pages: the columns of the table of runs, and the machine's load."""
 
 import json
 import re
@@ -22,7 +22,7 @@ from cifar_resnet.tracking.store import open_store
 LOAD = "system/cpu_utilization_percentage"
 
 
-def test_the_page_opens_at_the_newest_runs_with_columns_that_these_have(
+def test_the_page_opens_at_the_newest_runs_and_its_columns_exist(
     project: Path, tiny_params: Params, capfd: pytest.CaptureFixture[str]
 ) -> None:
     publication = publish(read_project(), ALL)
@@ -44,7 +44,7 @@ def test_the_page_opens_at_the_newest_runs_with_columns_that_these_have(
         assert name in getattr(data, kind)
 
 
-def test_the_table_of_runs_has_those_of_the_demo_where_the_project_has_none(project: Path, tiny_params: Params) -> None:
+def test_the_table_shows_the_demos_runs_if_the_project_has_none(project: Path, tiny_params: Params) -> None:
     publish(read_project(), ALL)
     rows = rows_of_runs(tiny_params)
     runtime = tiny_params.runtime.model_copy(update={"experiment": "without-runs"})
@@ -52,7 +52,7 @@ def test_the_table_of_runs_has_those_of_the_demo_where_the_project_has_none(proj
     assert rows_of_runs(tiny_params.model_copy(update={"runtime": runtime})) == rows
 
 
-def test_a_training_has_the_machines_load_which_neither_splits_nor_changes_its_run(
+def test_the_machines_load_is_logged_into_the_one_run_of_a_training(
     project: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(live, "SYSTEM_SECONDS", 0.01)

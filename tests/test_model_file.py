@@ -86,7 +86,7 @@ def test_a_file_of_another_kind_is_refused_by_name(path: Path, content: Any) -> 
 
 
 @pytest.mark.parametrize("network", [None, {"network": "resnet50"}])
-def test_a_network_that_there_is_not_is_refused(path: Path, network: Any) -> None:
+def test_an_unknown_network_is_refused(path: Path, network: Any) -> None:
     torch.save(torch.load(path, weights_only=True) | {"network": network}, path)
     assert "does not hold what a model needs" in refusal(path)
 
@@ -121,14 +121,14 @@ def test_a_model_that_contradicts_itself_is_refused(path: Path, changes: dict[st
         ("std", [float("nan"), 0.2, 0.2]),
     ],
 )
-def test_a_fact_that_no_training_writes_is_refused_with_its_value(path: Path, key: str, value: Any) -> None:
+def test_a_value_that_no_training_writes_is_refused_by_name(path: Path, key: str, value: Any) -> None:
     torch.save(torch.load(path, weights_only=True) | {key: value}, path)
     line = refusal(path)
     assert f"does not hold what a model needs ({key}" in line
     assert line.isprintable()
 
 
-def test_a_fact_that_is_missing_is_named(path: Path) -> None:
+def test_a_missing_value_is_named(path: Path) -> None:
     content = torch.load(path, weights_only=True)
     del content["image_px"]
     torch.save(content, path)
@@ -160,4 +160,4 @@ def test_code_hidden_in_a_model_is_refused_and_not_run(tmp_path: Path, save: Cal
     refusal(tmp_path / "model.pt")
     assert not (tmp_path / "was here").exists()
     pickle.loads(pickle.dumps(Malicious(tmp_path / "was here")))
-    assert (tmp_path / "was here").exists()  # as it does with a careless reader
+    assert (tmp_path / "was here").exists()  # a reader that unpickles everything runs it

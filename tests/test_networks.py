@@ -1,4 +1,4 @@
-"""The networks: the assignment's, and what all have in common."""
+"""The networks: the assignment's network, and what all networks have in common."""
 
 from typing import Any, get_args
 
@@ -109,6 +109,6 @@ def test_params_name_the_layers_that_grad_cam_can_explain(settings: ModelParams)
     assert tuple(make_network(settings, 2, MEAN, STD).gradcam_layers()) == settings.gradcam_layers
 
 
-def test_resnet18_has_as_many_parameters_as_it_says() -> None:
+def test_resnet18_has_the_number_of_parameters_that_its_file_says() -> None:
     net = make_network(NETWORKS[1], 10, MEAN, STD)
     assert sum(parameter.numel() for parameter in net.parameters()) == 11_173_962

@@ -1,4 +1,4 @@
-"""params.yaml: what is allowed, and what people read when it is not."""
+"""params.yaml: the allowed values, and the messages for other values."""
 
 import subprocess
 import sys
@@ -165,14 +165,14 @@ BOMB = "".join(f"a{level}: &a{level} [*a{level - 1}, *a{level - 1}]\n" for level
     ],
     ids=["1000 lists", "1000 sections", "80 lists", "a million items by reference", "a long text"],
 )
-def test_what_is_no_settings_at_all_is_refused_in_short_lines(tmp_path: Path, text: str) -> None:
+def test_a_file_that_holds_no_settings_is_refused_in_short_lines(tmp_path: Path, text: str) -> None:
     (tmp_path / "params.yaml").write_text(text)
     lines = refusal(tmp_path / "params.yaml").replace(str(tmp_path), "").splitlines()
     assert all(len(line) < 300 for line in lines)
 
 
 @pytest.mark.parametrize("name", ["x" * 600, "a\nb", " a", "\x00", "\ud800", "..", "Köln 2/3", "a'b", "%s", "ü" * 400])
-def test_a_name_that_is_taken_is_one_that_mlflow_takes(tmp_path: Path, name: str, params: Params) -> None:
+def test_mlflow_accepts_every_name_that_is_accepted_here(tmp_path: Path, name: str, params: Params) -> None:
     runtime = params.runtime.model_dump()
     for field, refuses in (("experiment", _validate_experiment_name), ("registered_model", _validate_model_name)):
         try:
@@ -225,7 +225,7 @@ def check(folder: Path) -> subprocess.CompletedProcess[str]:
 
 def test_the_projects_own_params_are_valid() -> None:
     result = check(PROJECT)
-    assert (result.stdout, result.returncode) == ("params.yaml is valid\n", 0)  # on stderr, what this machine lacks
+    assert (result.stdout, result.returncode) == ("params.yaml is valid\n", 0)  # stderr says what this machine lacks
 
 
 def test_the_check_of_bad_params_fails_with_one_line(tmp_path: Path) -> None:

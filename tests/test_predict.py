@@ -26,7 +26,7 @@ from pipeline import predict
 
 @pytest.fixture
 def project(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The path of two test images, in a project with a trained network that is the working directory."""
+    """A folder with two test images; the working directory is a project with a trained network."""
     copy_project(evaluated, tmp_path, monkeypatch)
     pictures = Path("pictures")
     pictures.mkdir()
@@ -84,7 +84,7 @@ def test_a_photo_is_turned_upright(tmp_path: Path) -> None:
     assert seen[:, :12].mean() < 50
 
 
-def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
+def test_transparent_pixels_become_white(tmp_path: Path) -> None:
     Image.new("RGBA", (32, 32), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     assert (read_image(tmp_path / "clear.png", 32) == 255).all()
 
@@ -97,7 +97,7 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
 
 
 def test_postscript_is_refused_whatever_its_name(tmp_path: Path) -> None:
-    """Pillow would start Ghostscript, a program of its own, on it."""
+    """Pillow would start another program, Ghostscript, to read it."""
     Image.new("RGB", (32, 32)).save(tmp_path / "cat.eps")
     (tmp_path / "cat.eps").rename(tmp_path / "cat.jpg")
     with pytest.raises(UserError, match=r"cat\.jpg is no image"):
@@ -168,15 +168,15 @@ def test_an_empty_path_is_not_taken_for_this_folder(
     assert "argument IMAGE_OR_FOLDER: the path is empty" in capsys.readouterr().err
 
 
-def test_folders_are_searched_whole_without_hidden_files_and_what_is_no_picture(tmp_path: Path) -> None:
+def test_folders_are_searched_with_their_subfolders_for_pictures_that_are_not_hidden(tmp_path: Path) -> None:
     for name in ("b/c.JPG", "a.png", "._a.png", ".cache/d.png", "weights.h5", "film.mpg", "e.eps", "f.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert predict.find_images([tmp_path]) == [tmp_path / "a.png", tmp_path / "b" / "c.JPG"]
 
 
-def test_odd_notes_of_a_camera_spoil_no_photo(tmp_path: Path) -> None:
-    """Pillow writes the notes anew when it turns a photo upright, which fails for some that it has read (#8965)."""
+def test_a_photo_with_unusual_exif_data_is_read(tmp_path: Path) -> None:
+    """Pillow writes EXIF data again when it turns a photo upright; this fails for some that it can read (#8965)."""
     image = Image.new("RGB", (64, 32), "red")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -187,7 +187,7 @@ def test_odd_notes_of_a_camera_spoil_no_photo(tmp_path: Path) -> None:
     assert read_image(tmp_path / "photo.jpg", 32).shape == (32, 32, 3)
 
 
-def test_notes_that_cannot_be_read_are_overlooked_in_silence(tmp_path: Path) -> None:
+def test_exif_data_that_cannot_be_read_is_ignored_without_a_message(tmp_path: Path) -> None:
     Image.new("RGB", (9, 9)).save(tmp_path / "photo.jpg", exif=b"Exif\0\0II*\0" + b"\xff" * 200)
     code = "import pathlib, cifar_resnet.image_files as f; f.read_image(pathlib.Path('photo.jpg'), 32)"
     environment = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
@@ -195,7 +195,7 @@ def test_notes_that_cannot_be_read_are_overlooked_in_silence(tmp_path: Path) -> 
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_others_are_predicted_and_each_bad_file_is_named(
+def test_each_bad_file_is_named_and_the_others_are_predicted(
     project: Path, settings: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (project / "5\n\x1b[31m.png").write_text("meow")

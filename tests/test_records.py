@@ -1,4 +1,4 @@
-"""Edits while stages run, and linked caches: `dvc.lock`, DVC's caches and MLflow stay true. With real DVC."""
+"""Edits while stages run, and linked caches: `dvc.lock`, DVC's cache and MLflow stay correct. With real DVC."""
 
 import json
 import shutil

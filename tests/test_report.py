@@ -108,14 +108,14 @@ def tiles(sheet: Image.Image, count: int) -> np.ndarray:
 
 @pytest.fixture
 def run_stage(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Runs the stage in a project where it is the next one, which is the working directory."""
+    """A function that runs the stage, in a project where it is the next one; this is the working directory."""
     copy_project(evaluated, tmp_path, monkeypatch)
     params = load_params(layout.PARAMS)
     sections = inspect.signature(gradcam_report.run).parameters
     return partial(gradcam_report.run, *(getattr(params, section) for section in sections))
 
 
-def test_the_page_needs_nothing_beside_itself() -> None:
+def test_the_page_needs_no_other_file() -> None:
     page = Page(make_report(("cat", "dog", "frog"), 5).render())
     references = [value for name, value in page.attributes if name in ("src", "href", "xlink:href", "srcset", "action")]
     assert references
@@ -187,7 +187,7 @@ def test_the_stage_makes_page_and_picture_and_repeats_bit_for_bit(
         assert min(picture.size) > 400
 
 
-def test_the_stage_gets_by_without_mistakes(
+def test_the_stage_works_without_mistakes(
     run_stage: Callable[[], None],
 ) -> None:
     dataset = load_dataset(layout.DATA / "digits")

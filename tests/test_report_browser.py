@@ -45,7 +45,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def project(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """A report that the stage made of a real network's mistakes: its path, the test images and the predictions."""
+    """The stage's report on a real network's mistakes: its path, the test images and the predictions."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(evaluated, folder, dirs_exist_ok=True)
     params = load_params(folder / layout.PARAMS)
@@ -59,7 +59,7 @@ def project(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Simple
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A new page that must neither report an error nor ask anything of the network."""
+    """A new page that must report no error and use no network."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
     page = context.new_page()
     troubles: list[str] = []
@@ -83,13 +83,13 @@ def is_local(url: str) -> bool:
 
 
 def shown(page: Page) -> list[int]:
-    """Numbers of the test images to be seen in the gallery, in their order."""
+    """The numbers of the test images that the gallery shows, in its order."""
     numbers: list[int] = page.locator(".mistake:visible").evaluate_all("all => all.map(one => +one.dataset.index)")
     return numbers
 
 
 def pixels(tile: Locator, side: int = 96) -> np.ndarray:
-    """What a tile looks like on the screen (side, side, 3)."""
+    """The pixels of a tile on the screen (side, side, 3)."""
     tile.scroll_into_view_if_needed()
     box = tile.bounding_box()
     assert box
@@ -101,9 +101,9 @@ def assert_shows(tile: Locator, image: np.ndarray, side: int = 96) -> None:
     """Make sure that a tile shows an image (H, W, 3) enlarged to `side` without blur."""
     times, inside = side // len(image), side - 8  # the corners are round
     exact = image.repeat(times, axis=0).repeat(times, axis=1)[4:-4, 4:-4]
-    for _ in range(50):  # on a busy machine the page may still be moving when it is first looked at
+    for _ in range(50):  # on a busy machine the page may still be moving at first
         seen = pixels(tile, side)
-        # A tile at half a pixel is painted at the one before or after it.
+        # A tile that starts at half a pixel is painted one pixel before or after it.
         if any(np.array_equal(seen[y : y + inside, x : x + inside], exact) for y in (3, 4, 5) for x in (3, 4, 5)):
             return
         tile.page.wait_for_timeout(100)
@@ -220,7 +220,7 @@ def test_the_theme_follows_the_system_and_the_button(browser: Browser, project: 
 
 
 def brightness(colour: str) -> float:
-    """Of a CSS colour such as `rgb(1, 2, 3)`."""
+    """The brightness, 0 to 255, of a CSS colour such as `rgb(1, 2, 3)`."""
     return float(np.mean([float(part) for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]))
 
 
@@ -265,7 +265,7 @@ def test_a_cell_shows_an_address_that_others_can_open_and_back_returns(
     assert shown(report) == filtered[::-1]
 
 
-def test_the_address_of_a_section_keeps_the_choice_and_that_of_the_gallery_ends_it(
+def test_a_link_to_a_section_keeps_the_choice_and_a_link_to_the_gallery_ends_it(
     report: Page, project: SimpleNamespace
 ) -> None:
     true, predicted = most_confused(project.evaluation)
@@ -275,11 +275,11 @@ def test_the_address_of_a_section_keeps_the_choice_and_that_of_the_gallery_ends_
     assert shown(report) == filtered
     report.get_by_role("link", name="Gallery", exact=True).click()
     num_mistakes = len(project.evaluation.misclassified)
-    expect(report.locator("#count")).to_have_text(f"{num_mistakes} mistakes")  # once the browser has told the page
+    expect(report.locator("#count")).to_have_text(f"{num_mistakes} mistakes")  # waits until the page has changed
     assert len(shown(report)) == num_mistakes
 
 
-def test_an_address_with_an_unknown_class_says_what_it_looked_for(page: Page, project: SimpleNamespace) -> None:
+def test_an_address_with_an_unknown_class_shows_that_class(page: Page, project: SimpleNamespace) -> None:
     page.goto(project.page.as_uri() + "#true=unicorn")
     assert shown(page) == []
     expect(page.get_by_label("True class", exact=True)).to_have_value("unicorn")
@@ -339,7 +339,7 @@ def test_digits_stand_upright_above_a_matrix_whose_names_take_little_room(report
     assert report.locator(".matrix thead td").evaluate("one => one.offsetWidth") < 40
 
 
-def test_without_scripts_nothing_is_offered_that_does_not_work(browser: Browser, project: SimpleNamespace) -> None:
+def test_without_scripts_the_page_shows_only_what_works(browser: Browser, project: SimpleNamespace) -> None:
     with browser.new_context(java_script_enabled=False) as context:
         page = context.new_page()
         page.goto(project.page.as_uri())
@@ -399,7 +399,7 @@ def test_any_number_of_classes_with_long_names_fits_a_phone(page: Page, tmp_path
 
 
 @pytest.mark.parametrize("size_px", [64, 96])
-def test_images_of_any_size_stand_whole_in_their_tiles(page: Page, tmp_path: Path, size_px: int) -> None:
+def test_images_of_any_size_are_shown_whole_in_their_tiles(page: Page, tmp_path: Path, size_px: int) -> None:
     report = make_report(("cat", "dog", "frog"), 5)
     larger = {name: getattr(report, name).repeat(size_px // 32, axis=1).repeat(size_px // 32, axis=2)
               for name in ("images", "for_predicted", "for_true")}  # fmt: skip
@@ -423,7 +423,7 @@ def test_every_picture_and_control_has_a_name(report: Page) -> None:
 def test_class_names_stay_text_in_a_browser(page: Page, tmp_path: Path) -> None:
     file = tmp_path / "hostile names.html"
     file.write_text(make_report(HOSTILE, 30).render(), encoding="utf-8")
-    page.goto(file.as_uri())  # the fixture sees whether a script of theirs has run
+    page.goto(file.as_uri())  # the fixture fails if a script in a name runs
     assert page.get_by_label("True class", exact=True).locator("option").all_inner_texts() == ["any", *HOSTILE]
     labels = page.locator(".chart").last.locator("text").all_text_contents()
     assert {short(name) for name in HOSTILE} <= set(labels)

@@ -42,7 +42,7 @@ def test_a_forced_repro_repeats_every_byte_whatever_the_number_of_loader_process
 
 
 @pytest.mark.usefixtures("finished")
-def test_an_experiment_with_another_seed_gives_another_model_and_stands_in_every_comparison() -> None:
+def test_an_experiment_with_another_seed_gives_another_model_and_appears_in_every_comparison() -> None:
     before = layout.MODEL.read_bytes()
     output = dvc("exp", "run", "--set-param", "train.seed=1", "--name", "other-seed", "train")
     assert executed(output) == ["train"]

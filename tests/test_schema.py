@@ -1,4 +1,4 @@
-"""params.schema.json, by which editors complete and check params.yaml."""
+"""params.schema.json, which editors use to complete and check params.yaml."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The champion as MLflow serves it: a real `mlflow models serve`, asked over HTTP."""
+"""The champion as MLflow serves it: requests over HTTP to a real `mlflow models serve`."""
 
 import base64
 import io
@@ -55,7 +55,7 @@ PICTURE = encoded(as_file(Image.radial_gradient("L").resize((99, 66)), "PNG"))
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, evaluated: Path, empty_store: Path) -> Iterator[SimpleNamespace]:
-    """The served champion of a project: its project's folder, its address and its process."""
+    """The served champion of a project: the project's folder, the server's port and its process."""
     folder = tmp_path_factory.mktemp("served")
     shutil.copytree(evaluated, folder, dirs_exist_ok=True)
     params = load_params(folder / layout.PARAMS)
@@ -128,7 +128,7 @@ def test_the_served_model_gives_the_probabilities_that_evaluate_wrote(server: Si
         (IMAGE.tolist(), "must be a JSON dictionary"),
     ],
 )
-def test_what_is_no_image_is_refused_with_the_reason(server: SimpleNamespace, body: Any, reason: str) -> None:
+def test_an_input_that_is_no_image_is_refused_with_the_reason(server: SimpleNamespace, body: Any, reason: str) -> None:
     with pytest.raises(HTTPError) as refused:
         ask(server, body)
     assert refused.value.code == 400
@@ -165,7 +165,7 @@ def test_a_request_has_a_limit(server: SimpleNamespace) -> None:
 def test_no_image_is_decoded_after_the_server_has_given_up(
     server: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """1,000 files of 10 kB with 88 million pixels each kept a thread busy for an hour after the answer."""
+    """Decoding 1,000 files of 10 kB with 88 million pixels each kept a thread busy for an hour after the answer."""
     monkeypatch.chdir(server.folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlruns/mlflow.db")
     monkeypatch.setenv("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT", "0")
@@ -178,7 +178,7 @@ def test_no_image_is_decoded_after_the_server_has_given_up(
 
 
 def test_one_large_photo_among_many_does_not_multiply_the_memory(server: SimpleNamespace) -> None:
-    """MLflow would make the texts an array, 4 bytes a character, each as long as the longest: 8 GB here."""
+    """MLflow would convert texts to an array with 4 bytes a character, each text as long as the longest: 8 GB here."""
     noise = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), dtype=np.uint8)
     large = encoded(as_file(Image.fromarray(noise), "BMP"))
     assert len(ask(server, {"inputs": [large, *(200 * [PICTURE])]})["predictions"]) == 201

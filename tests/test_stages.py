@@ -1,4 +1,4 @@
-"""Every stage through its `run()`, on embedded data with a tiny network, and what they leave."""
+"""Every stage by its `run()`, on embedded data with a tiny network, and the outputs of the stages."""
 
 import inspect
 import json
@@ -33,9 +33,9 @@ from pipeline import evaluate, gradcam_report, lr_find, train
 from pipeline.demo import overlay
 from pipeline.stage import main
 
-pytestmark = pytest.mark.xdist_group("stages")  # which run once
+pytestmark = pytest.mark.xdist_group("stages")  # so that they run once
 
-# Settings in a section that a stage takes, but which dvc.yaml does not track for it, with other values than in TINY.
+# For each stage, settings in its sections that dvc.yaml does not track for it, with other values than in TINY.
 ONLY_FOR_DOWNLOAD = {
     "sources": {"cifar10": ["elsewhere"]}, "image_px": 64, "test_share": 0.5, "folder": "elsewhere",
     "broken_images": "leave_out",
@@ -117,7 +117,7 @@ def test_the_model_holds_plain_tensors_on_the_cpu_and_scores_what_train_said(set
     assert accuracy == json.loads(layout.TRAIN_METRICS.read_text())["test_accuracy"]
 
 
-def test_a_finished_training_is_over_when_it_is_asked_for_again(
+def test_a_finished_training_that_is_started_again_ends_at_once(
     settings: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = layout.MODEL.read_bytes()
@@ -150,7 +150,7 @@ def test_evaluate_writes_every_test_image_in_order_with_probabilities_that_sum_t
     assert probabilities.sum(axis=1) == pytest.approx(np.ones(359), abs=1e-5)
 
 
-def test_all_tables_of_evaluate_tell_the_same_story() -> None:
+def test_all_tables_of_evaluate_agree() -> None:
     names = {"true": str, "predicted": str}
     table = pd.read_csv(layout.PREDICTIONS, dtype=names)
     mistakes = table[table.true != table.predicted]
@@ -210,7 +210,7 @@ def test_a_given_rate_on_the_wrong_side_of_the_found_one_is_refused(settings: Pa
         train.choose_rates(settings.train.model_copy(update={"lr_min": 99.0}))
 
 
-def test_a_sweep_that_shows_no_rates_stops_a_training_that_needs_them_and_no_other(
+def test_a_sweep_without_rates_stops_only_a_training_that_needs_them(
     settings: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(shutil.copytree(Path.cwd(), tmp_path, dirs_exist_ok=True))
@@ -233,7 +233,7 @@ def test_a_sweep_that_shows_no_rates_stops_a_training_that_needs_them_and_no_oth
 
 
 @pytest.mark.parametrize("stage", UNTRACKED, ids=lambda stage: stage.__name__)
-def test_settings_that_dvc_does_not_track_for_a_stage_change_nothing_that_it_makes(
+def test_settings_that_dvc_does_not_track_for_a_stage_do_not_change_its_outputs(
     stage: ModuleType, settings: Params
 ) -> None:
     name = stage.__name__.removeprefix("pipeline.")
@@ -278,7 +278,9 @@ def test_a_stage_gets_the_sections_that_its_run_names(settings: Params) -> None:
         (KeyboardInterrupt(), "interrupted: start it again to continue"),
     ],
 )
-def test_what_people_can_fix_ends_a_stage_with_lines_of_text(error: BaseException, exit_message: str) -> None:
+def test_an_error_that_users_can_correct_ends_a_stage_with_lines_of_text(
+    error: BaseException, exit_message: str
+) -> None:
     def run() -> None:
         raise error
 

@@ -11,7 +11,7 @@ from cifar_resnet.statistics import Interval, PairedCounts, SeedSample, wilson_i
 
 
 def paired_samples(num_images: int, shares: tuple[float, ...], repetitions: int, seed: int) -> list[PairedCounts]:
-    """Test sets drawn where images are right in both, in one, or in neither with these probabilities."""
+    """Random test sets; `shares` are the probabilities that an image is right in both, in one, or in neither."""
     drawn = np.random.default_rng(seed).multinomial(num_images, shares, size=repetitions)
     return [PairedCounts(*counts) for counts in drawn.tolist()]
 
@@ -36,7 +36,7 @@ def test_wilson_interval_is_the_one_computed_by_hand() -> None:
     assert wilson_interval(9375, 10_000) == pytest.approx((centre - margin, centre + margin))
 
 
-def test_of_no_images_nothing_is_known() -> None:
+def test_without_images_the_intervals_hold_every_value() -> None:
     nothing = PairedCounts(0, 0, 0, 0)
     assert wilson_interval(0, 0) == (0, 1)
     assert (nothing.difference, nothing.difference_interval(), nothing.p_value()) == (0, (-1, 1), 1)
@@ -63,7 +63,7 @@ def test_a_paired_difference_without_correlation_joins_both_wilson_intervals() -
     assert counts.difference_interval() == pytest.approx((low, high))
 
 
-def test_the_difference_turns_its_sign_with_the_order() -> None:
+def test_the_difference_changes_its_sign_with_the_order() -> None:
     one, other = PairedCounts(900, 20, 45, 35), PairedCounts(900, 45, 20, 35)
     low, high = one.difference_interval()
     assert one.difference == -other.difference == 0.025
@@ -89,7 +89,7 @@ def test_more_comparisons_widen_intervals_and_raise_p() -> None:
 def test_wilson_intervals_hold_the_truth_in_95_of_100_cases(accuracy: float, total: int, steps: float) -> None:
     counts = np.arange(total + 1)
     holds = [low <= accuracy <= high for low, high in (wilson_interval(int(count), total) for count in counts)]
-    exact = binom.pmf(counts, total, accuracy)[holds].sum()  # nothing drawn, but counts jump from image to image
+    exact = binom.pmf(counts, total, accuracy)[holds].sum()  # not sampled; the coverage jumps since counts are whole
     assert exact == pytest.approx(0.95, abs=steps)
 
 
@@ -120,15 +120,15 @@ def test_mcnemar_p_is_below_each_threshold_at_most_as_often_as_chance_allows() -
         chance = binom.pmf(counts, differing, 0.5)
         for threshold in np.unique(p):
             assert chance[p <= threshold].sum() == pytest.approx(threshold)
-    assert chance[p <= 0.05].sum() > 0.04  # and with many images hardly so
+    assert chance[p <= 0.05].sum() > 0.04  # with many images, hardly conservative
 
 
-def test_mcnemar_p_is_uniform_but_for_its_steps_when_models_differ_by_chance() -> None:
+def test_mcnemar_p_is_uniform_except_for_its_steps_when_models_differ_by_chance() -> None:
     samples = paired_samples(5000, (0.90, 0.03, 0.03, 0.04), 2000, seed=2)
     p = np.array([sample.p_value() for sample in samples])
     smaller = np.array([binom.cdf(s.only_first, s.only_first + s.only_second, 0.5) for s in samples])
     own = np.array([binom.pmf(s.only_first, s.only_first + s.only_second, 0.5) for s in samples])
-    mid_p = 1 - 2 * np.abs(smaller - own / 2 - 0.5)  # what is left when half of the step is taken off
+    mid_p = 1 - 2 * np.abs(smaller - own / 2 - 0.5)  # takes half of the step off
     assert kstest(mid_p, "uniform").pvalue > 0.01
     assert np.abs(p - mid_p).max() < 0.08
     assert np.mean(p < 0.05) < 0.06
@@ -153,7 +153,7 @@ def test_one_seed_leaves_everything_possible() -> None:
     assert (sample.mean, sample.interval, sample.p_value) == (0.94, (-math.inf, math.inf), 1)
 
 
-def test_seeds_that_agree_entirely_divide_nothing_by_zero() -> None:
+def test_seeds_that_are_all_equal_do_not_divide_by_zero() -> None:
     with warnings.catch_warnings(action="error"):
         assert (SeedSample.of([0.0, 0.0]).p_value, SeedSample.of([0.25, 0.25, 0.25]).p_value) == (1, 0)
 

@@ -32,7 +32,7 @@ from pipeline.demo import overlay
 
 @pytest.fixture(scope="session")
 def original(make_once: MakeOnce, empty_store: Path) -> Path:
-    """A DVC project after `dvc repro`, committed, of whose stages only train has published."""
+    """A committed DVC project after `dvc repro`; only stage train has published."""
 
     def fill(folder: Path) -> None:
         for name in ("ready", "mlruns"):
@@ -51,7 +51,7 @@ def original(make_once: MakeOnce, empty_store: Path) -> Path:
 
 @pytest.fixture
 def project(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it, as the working directory."""
+    """A copy of the original, as the working directory."""
     return copy_project(original, tmp_path / "project", monkeypatch)
 
 
@@ -77,7 +77,7 @@ def test_sync_completes_the_run_that_the_stages_made(project: Path, capsys: pyte
 
 @contextmanager
 def web_server(folder: Path) -> Iterator[str]:
-    """Address under which the files of `folder` can be read."""
+    """The address of a server with the files of `folder`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(folder)))
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -158,7 +158,7 @@ def test_a_dvc_experiment_and_its_run_lead_to_each_other(project: Path, capsys: 
 
     capsys.readouterr()
     commit_of_dvc = run("git", "for-each-ref", "--format=%(objectname)", "refs/exps", cwd=project).split()[0]
-    run("dvc", "exp", "apply", "brave-fox", cwd=project)  # for which DVC keeps a reference of its own
+    run("dvc", "exp", "apply", "brave-fox", cwd=project)  # DVC makes another reference for this
     for word in ("brave-fox", found.info.run_id, found.info.run_name, commit_of_dvc):
         runs.print_runs(word)
         printed = capsys.readouterr().out

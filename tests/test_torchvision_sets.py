@@ -29,7 +29,7 @@ FINE_NAMES = [f"class {number}" for number in range(100)]
 
 def _cifar_batch(images: np.ndarray, **labels: list[int]) -> bytes:
     planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).reshape(len(images), -1)
-    # As Python 2 wrote it, where the array constructor lived in numpy.core.
+    # As Python 2 wrote it, when the array constructor was in numpy.core.
     return pickle.dumps({"data": planes, **labels}, protocol=2).replace(b"numpy._core", b"numpy.core")
 
 
@@ -43,7 +43,7 @@ def _cifar10() -> dict[str, bytes]:
 
 
 def _cifar100() -> dict[str, bytes]:
-    train, test = (  # the coarse labels stand beside the fine ones
+    train, test = (  # with coarse and fine labels
         _cifar_batch(images, fine_labels=labels.tolist(), coarse_labels=[0] * len(labels))
         for images, labels in ((TRAIN, TRAIN_LABELS), (TEST, TEST_LABELS))
     )
@@ -80,7 +80,7 @@ FILES: Mapping[str, Mapping[str, bytes]] = {
 
 @pytest.fixture(autouse=True)
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torchvision expects the tiny files."""
+    """Let torchvision expect the tiny files."""
     monkeypatch.chdir(tmp_path)
 
     def md5(name: str, file: str) -> str:
@@ -139,7 +139,7 @@ def test_each_has_the_published_class_names(make: Callable[..., Dataset]) -> Non
 
 
 class Malicious:
-    """Unpickled, it makes a folder."""
+    """Makes a folder when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return Path.mkdir, (Path("executed"),)

@@ -141,7 +141,7 @@ def train_until_stopped(logged: Event) -> None:
 @pytest.mark.parametrize(
     ("number", "status_left"), [(signal.SIGTERM, "KILLED"), (signal.SIGINT, "KILLED"), (signal.SIGKILL, "RUNNING")]
 )
-def test_however_a_training_is_killed_its_run_is_closed(
+def test_the_run_of_a_killed_training_is_closed_whatever_the_signal(
     number: signal.Signals, status_left: str, project: Path, tiny_params: Params
 ) -> None:
     logged = fork.Event()
@@ -172,7 +172,7 @@ def test_a_store_that_breaks_costs_one_line_and_no_epoch(
     assert "pipeline.sync" in warning
 
 
-def test_an_address_that_cannot_be_is_refused_before_the_training(
+def test_an_invalid_address_is_refused_before_the_training(
     project: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "mlruns")
@@ -180,7 +180,7 @@ def test_an_address_that_cannot_be_is_refused_before_the_training(
         pytest.fail("trained")
 
 
-def test_a_store_that_failed_meanwhile_and_works_again_shows_how_the_training_ended(
+def test_a_store_that_failed_and_works_again_shows_how_the_training_ended(
     project: Path, tiny_params: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
     database = sqlite3.connect("mlruns/mlflow.db", isolation_level=None)

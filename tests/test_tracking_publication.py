@@ -31,7 +31,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 def with_settings(folder: Path, **changes: dict[str, object]) -> Params:
-    """The tiny settings with others laid over them."""
+    """The tiny settings with some changes."""
     overlay(PROJECT / "params.yaml", TINY, folder / "params.yaml")
     overlay(folder / "params.yaml", changes, folder / "params.yaml")
     return load_params(folder / "params.yaml")
@@ -105,15 +105,15 @@ def test_publishing_again_changes_nothing_at_all(project: Path, tiny_params: Par
     assert database_dump() == before
 
 
-def test_a_group_holds_the_run_of_a_state_whoever_made_it(project: Path, tiny_params: Params) -> None:
-    publish(read_project(), ALL)  # as the workspace does, and no experiment
+def test_a_group_holds_the_run_of_a_state_even_if_no_experiment_made_it(project: Path, tiny_params: Params) -> None:
+    publish(read_project(), ALL)  # from the workspace, not from an experiment
     state = published_run(tiny_params).data.tags[STATE]
     assert publish_group(tiny_params, "seeds", {state, "another"}, {"seeds/mean": 0.75}).endswith("holds 1 run")
     (child,) = (run for run in active_runs(tiny_params) if run.data.tags.get(STATE) == state)
     assert client().get_run(child.data.tags["mlflow.parentRunId"]).data.metrics == {"seeds/mean": 0.75}
 
 
-def test_stages_complete_one_run_between_them(project: Path, tiny_params: Params) -> None:
+def test_several_stages_complete_one_run(project: Path, tiny_params: Params) -> None:
     with follow() as live:
         for epoch in epochs(2):
             live.log_epoch(epoch)
@@ -212,7 +212,7 @@ def test_settings_that_shape_no_result_make_no_new_run(project: Path, tiny_param
     assert publish(read_project(), ALL).actions == ()
 
 
-def test_champion_is_the_most_accurate_and_of_equals_the_oldest(project: Path, tiny_params: Params) -> None:
+def test_champion_is_the_oldest_of_the_most_accurate(project: Path, tiny_params: Params) -> None:
     holders = []
     for seed, accuracy in enumerate([0.75, 0.7, 0.9, 0.9, 0.89]):
         write_outputs(project, tiny_params, accuracy, seed)
@@ -222,7 +222,7 @@ def test_champion_is_the_most_accurate_and_of_equals_the_oldest(project: Path, t
     assert holders == ["1", "1", "3", "3", "3"]
 
 
-def test_the_model_card_describes_the_version_and_that_of_the_champion_the_registered_model(
+def test_each_version_has_its_model_card_and_the_registered_model_has_the_champions(
     project: Path, tiny_params: Params
 ) -> None:
     name = tiny_params.runtime.registered_model
@@ -245,7 +245,7 @@ def test_the_model_card_describes_the_version_and_that_of_the_champion_the_regis
 
 
 def publish_rival(project: Path, params: Params, seed: int, accuracy: float, validation: float | None = None) -> str:
-    """Publish a model of another seed; returns what was done. A `validation` accuracy is that of its last epoch."""
+    """Publish a model of another seed, and return the actions; `validation` is the accuracy of its last epoch."""
     write_outputs(project, params, accuracy, seed)
     with_settings(project, train={"seed": seed})
     right = np.arange(200) < 200 * accuracy
@@ -274,7 +274,7 @@ def test_a_champion_that_the_test_set_chose_says_so_and_whether_its_lead_is_more
     publish_rival(project, tiny_params, 0, 0.75)
     within = publish_rival(project, tiny_params, 1, 0.76)
     assert "chosen on the test set, so its accuracy there is optimistic; its lead is within chance" in within
-    beyond = publish_rival(project, tiny_params, 2, 0.95)  # 38 images more and none less: p = 2 / 2^38
+    beyond = publish_rival(project, tiny_params, 2, 0.95)  # 38 more images right, none less: p = 2 / 2^38
     assert "its lead is more than chance (McNemar's exact test: p < 0.0001)" in beyond
     version = client().get_model_version_by_alias(tiny_params.runtime.registered_model, "champion")
     assert f"({version.tags['chosen']})" in beyond
@@ -333,7 +333,7 @@ def test_infinite_values_of_the_sweep_are_left_out(project: Path, tiny_params: P
     assert "lr_find/suggestion/valley" not in published_run(tiny_params).data.metrics
 
 
-def test_a_run_of_the_first_form_is_carried_over(project: Path, tiny_params: Params) -> None:
+def test_a_run_from_before_version_1_gets_the_tags_of_now(project: Path, tiny_params: Params) -> None:
     first = publish(read_project(), ALL)
     run = published_run(tiny_params)
     client().set_tag(run.info.run_id, "state", "as commit 9a3d801 made it")
@@ -355,7 +355,7 @@ def test_deleted_artifacts_are_restored_and_the_champion_answers_again(project: 
     assert served.predict(np.zeros((1, 32, 32, 3), dtype=np.uint8)).shape == (1, 10)
 
 
-def test_a_version_whose_model_was_deleted_gives_way_to_a_new_one(project: Path, tiny_params: Params) -> None:
+def test_a_version_whose_model_was_deleted_is_replaced_by_a_new_one(project: Path, tiny_params: Params) -> None:
     store = open_store(tiny_params.runtime.experiment)
     publish(read_project(), ALL)
     (model,) = store.client.search_logged_models([store.experiment_id])
@@ -373,7 +373,7 @@ def test_versions_that_another_experiment_registered_stay(project: Path, tiny_pa
 
 
 def test_every_location_in_a_moved_store_is_found(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`follow_move` rewrites tables that are MLflow's own, and another version may keep locations in another form."""
+    """`follow_move` rewrites MLflow's own tables; another version may store locations in other places."""
     publish(read_project(), ALL)
     moved = project / "elsewhere" / "mlflow.db"
     moved.parent.mkdir()

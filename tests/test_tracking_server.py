@@ -37,7 +37,7 @@ def mlflow_server(port: int, folder: Path, database: str) -> Iterator[None]:
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
         "--backend-store-uri", database, "--artifacts-destination", str(folder / "server-artifacts"),
     ]  # fmt: skip
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # eight processes less
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # eight fewer processes
     with (folder / "server.log").open("ab") as log:
         server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
@@ -107,7 +107,7 @@ def test_a_server_that_dies_in_mid_training_has_the_whole_run_after_it_is_back(
     assert not any(b"s3cr3t" in content for content in (said.encode(), *kept))
 
 
-def test_a_server_that_never_answers_holds_a_training_up_for_seconds_and_once(
+def test_a_server_that_never_answers_delays_a_training_once_for_seconds(
     project: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
@@ -123,7 +123,7 @@ def test_a_server_that_never_answers_holds_a_training_up_for_seconds_and_once(
 
 @pytest.fixture
 def postgresql() -> Iterator[str]:
-    """The address of a throw-away PostgreSQL on loopback."""
+    """The address of a temporary PostgreSQL server on loopback."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found or not find_spec("psycopg") or not shutil.which("runuser"):
         pytest.skip("needs Debian's postgresql, its user `postgres`, and psycopg[binary]")

@@ -187,7 +187,7 @@ def test_a_database_out_of_reach_is_named_within_ten_seconds_and_without_its_pas
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         if answers:
-            server.listen()  # the kernel connects, and nobody says a word
+            server.listen()  # the kernel connects, and nobody answers
         address = f"postgresql+psycopg://me:se/cret@127.0.0.1:{server.getsockname()[1]}/mlflow?sslpassword=secret"
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         with (

@@ -87,7 +87,7 @@ def train(trainer: Trainer, data: TrainingData) -> Train:
 def test_two_seeded_steps_give_these_losses(start: Start, train: Train) -> None:
     losses = []
     history = list(train(start(logit_scale=1), after_step=lambda loss, num_steps: losses.append(loss.item())))
-    # Among machines, with AVX2 or AVX-512, the second differs by 5e-6, and later ones by more and more.
+    # Between machines with AVX2 and AVX-512, the second loss differs by 5e-6, and later losses differ more.
     assert losses[:2] == pytest.approx([3.04336, 3.19123], rel=1e-3)
     assert [metrics.train_loss for metrics in history] == pytest.approx([sum(losses[:2]) / 2, sum(losses[2:]) / 2])
     assert [metrics.lr for metrics in history] == pytest.approx([0.02, 0.008])  # the second steps of the epochs
@@ -162,7 +162,7 @@ def test_muon_learns_every_convolution_of_the_other_network(digits: Dataset, tra
     assert not [name for name, value in weights(state.net).items() if value.equal(before[name]) and value.dim() == 4]
 
 
-def test_muon_is_warned_of_where_its_format_is_emulated(
+def test_muon_gives_a_warning_where_its_format_is_emulated(
     start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for capabilities, count in (({"avx512_bf16": True}, 0), ({}, 1)):
@@ -175,7 +175,7 @@ def test_early_epochs_train_on_smaller_images(start: Start, trainer: Trainer, da
     state, sides = start(), list[int]()
     state.net.get_submodule("prep").register_forward_pre_hook(lambda module, inputs: sides.append(inputs[0].shape[-1]))
     list(changed(trainer, early_epochs=1, early_scale=0.75).epochs(state, data, lambda loss, num_steps: None))
-    assert sides == [24, 24, 32, 32, 32, 32]  # of two epochs: steps, then the held-out images
+    assert sides == [24, 24, 32, 32, 32, 32]  # in each of two epochs, two steps and the held-out images
 
 
 def test_label_smoothing_gives_every_class_its_share(start: Start, digits: Dataset, trainer: Trainer) -> None:
@@ -363,7 +363,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
         ("train", "ema_decay", 0.56, 0.9999, "after 4 steps, 100% of the averaged weights .* 0 .* to 0.5623"),
     ],
 )
-def test_what_leaves_nothing_to_learn_is_refused_with_what_is_allowed(
+def test_settings_that_leave_nothing_to_learn_are_refused_with_the_allowed_values(
     section: str, name: str, possible: float, useless: float, allowed: str, data: TrainingData, tiny_params: Params
 ) -> None:
     train = tiny_params.train.model_copy(update={"early_epochs": 1})

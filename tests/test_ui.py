@@ -1,4 +1,4 @@
-"""`make ui` where it cannot start, and behind a proxy that calls it by another name."""
+"""`make ui` with ports that cannot be used, and behind a proxy with another name."""
 
 import json
 import os
@@ -29,14 +29,14 @@ def test_a_port_that_cannot_be_used_is_named_before_anything_starts(port: str, p
         port = str(other.getsockname()[1]) if port == "in use" else port
         done = subprocess.run(UI, env=environment(MLFLOW_PORT=port), capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
-    *_, line = done.stderr.splitlines()  # the store was copied here, which is said before
+    *_, line = done.stderr.splitlines()  # the lines before it say that the store was copied
     assert line.startswith("error: ")
     assert port in line
     assert "MLFLOW_PORT" in line
 
 
 def answer(port: int, host: str) -> int:
-    """The status of what a page that a browser has from https://`host` asks for."""
+    """The HTTP status of a request from a page that a browser has loaded from https://`host`."""
     headers = {"Host": host, "Origin": f"https://{host}", "Content-Type": "application/json"}
     body = json.dumps({"experiment_ids": ["0"]}).encode()
     request = Request(f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/runs/search", body, headers)
@@ -61,7 +61,7 @@ def test_the_ui_answers_to_the_name_that_a_proxy_gives_it_and_starts_no_jobs(pro
         wait_for(f"http://127.0.0.1:{port}/health", ui, log)
         assert answer(port, "lab.example:8443") == 200
         assert answer(port, "elsewhere.example") == 403
-        assert len(psutil.Process(ui.pid).children(recursive=True)) <= 2  # its worker, not MLflow's eight of jobs
+        assert len(psutil.Process(ui.pid).children(recursive=True)) <= 2  # its worker, not MLflow's eight for jobs
     finally:
         os.killpg(ui.pid, signal.SIGKILL)
         ui.wait()

@@ -20,7 +20,7 @@ CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no `chromium` on the PATH to open the UI with")
 
 ARGUMENTS = [
-    "--no-sandbox",  # root, as in a container, has none
+    "--no-sandbox",  # root, as in a container, has no sandbox
     "--disable-gpu",
     "--disable-background-networking",
     "--disable-component-update",

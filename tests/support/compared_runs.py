@@ -20,7 +20,7 @@ from pipeline.demo import overlay
 
 
 def write_results(folder: Path, seed: int, epochs_done: int) -> None:
-    """Fill `folder/ready`, from which the stages of `write_dvc_project` copy, with a network's real predictions."""
+    """Fill `folder/ready` with a network's real predictions; the stages of `write_dvc_project` copy them."""
     overlay(PROJECT / layout.PARAMS, TINY, folder / layout.PARAMS)
     overlay(folder / layout.PARAMS, {"train": {"seed": seed, "epochs": epochs_done}}, folder / layout.PARAMS)
     params = load_params(folder / layout.PARAMS)
@@ -36,7 +36,7 @@ def write_results(folder: Path, seed: int, epochs_done: int) -> None:
 
 @pytest.fixture(scope="session")
 def compared(make_once: MakeOnce, empty_store: Path) -> Path:
-    """Tag `first` of seed 0, tag `second` of seed 1, tag `longer` of seed 2 and 3 epochs, also the workspace."""
+    """Three tagged commits: `first` has seed 0, `second` seed 1, `longer` seed 2 and 3 epochs, as the workspace."""
 
     def fill(folder: Path) -> None:
         for name in ("ready", "mlruns"):

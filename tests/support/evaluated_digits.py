@@ -22,7 +22,7 @@ from pipeline.demo import overlay
 
 
 def write_project(folder: Path) -> None:
-    """Fill `folder` with what the stages before the report leave."""
+    """Fill `folder` with the outputs of the stages before the report."""
     with chdir(folder):
         overlay(PROJECT / layout.PARAMS, TINY, layout.PARAMS)
         shutil.copy(PROJECT / "dvc.yaml", folder)

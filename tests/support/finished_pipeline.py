@@ -33,7 +33,7 @@ def defined_stages() -> dict[str, Stage]:
 
 
 DIGITS = {"data": {"dataset": "digits", "folder": "images"}}
-ALL = frozenset(name for name, stage in defined_stages().items() if stage.published)  # as if every one had just run
+ALL = frozenset(name for name, stage in defined_stages().items() if stage.published)  # as if all had just run
 
 
 def follow(*finished: EpochMetrics) -> AbstractContextManager[LiveRun]:
@@ -69,7 +69,7 @@ def epochs(number: int) -> list[EpochMetrics]:
 
 
 def write_outputs(folder: Path, params: Params, accuracy: float = 0.75, seed: int = 0) -> None:
-    """Fill `folder` with what the five stages leave."""
+    """Fill `folder` with the outputs of the five stages."""
     outputs = [path for stage in defined_stages().values() for path in stage.outs]
     for path in outputs:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def write_outputs(folder: Path, params: Params, accuracy: float = 0.75, seed: in
 
 
 def write_metrics(folder: Path, accuracy: float) -> None:
-    """What `evaluate` writes of an accuracy."""
+    """Write metrics with this accuracy, as stage evaluate does."""
     per_class = dict.fromkeys("0123456789", accuracy)
     metrics = {"accuracy": accuracy, "loss": 0.5, "top2_accuracy": 0.9, "per_class_accuracy": per_class}
     write_json(folder / layout.TEST_METRICS, metrics)
@@ -117,7 +117,7 @@ def write_table(path: Path, rows: Iterable[Iterable[object]]) -> None:
 
 
 def write_dvc_project(folder: Path) -> None:
-    """Make `folder` a committed DVC project whose stages copy what lies in `ready/`; train publishes."""
+    """Make `folder` a committed DVC project whose stages copy their outputs from `ready/`; train also publishes."""
     stages: dict[str, Any] = {
         name: {
             "cmd": [f"mkdir -p {Path(path).parent} && cp -r $DVC_ROOT/ready/{path} {path}" for path in stage.outs],
@@ -153,7 +153,7 @@ def commit(folder: Path, message: str) -> None:
 
 
 def run(*command: str, cwd: Path, env: dict[str, str] | None = None) -> str:
-    """What a command prints; its error output is shown if it fails."""
+    """Run a command and return what it prints; if it fails, show its errors."""
     words = [sys.executable, "-m", "dvc", *command[1:]] if command[0] == "dvc" else list(command)
     done = subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"

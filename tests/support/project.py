@@ -49,7 +49,7 @@ def copy_project(original: Path, folder: Path, patch: pytest.MonkeyPatch) -> Pat
 
 
 def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    """Make `folder` the working directory, and let no variable lead to another project."""
+    """Make `folder` the working directory, and unset variables that lead to other projects."""
     patch.chdir(folder)
     for variable in (
         "CIFAR10_SOURCE", "DVC_EXP_BASELINE_REV", "DVC_EXP_NAME", "DVC_ROOT", "MLFLOW_TRACKING_URI", "PYTHONPATH"

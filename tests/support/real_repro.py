@@ -21,7 +21,7 @@ Found = TypeVar("Found")
 
 
 def dvc(*arguments: str) -> str:
-    """What a DVC command prints in the working directory."""
+    """Run a DVC command in the working directory, and return what it prints."""
     return run("dvc", *arguments, cwd=Path.cwd())
 
 
@@ -47,7 +47,7 @@ def running_stage(repro: psutil.Popen) -> psutil.Process | None:
 
 
 def send(sent: signal.Signals, repro: psutil.Popen, target: str) -> None:
-    """Signal the stage, DVC, or both as Ctrl-C does; whichever has ended already cannot be harmed."""
+    """Signal the stage, DVC, or both, as Ctrl-C does; a process that has already ended is ignored."""
     with suppress(psutil.NoSuchProcess, ProcessLookupError):
         if target == "both":
             os.killpg(repro.pid, sent)
@@ -58,7 +58,7 @@ def send(sent: signal.Signals, repro: psutil.Popen, target: str) -> None:
 
 
 def wait_for(find: Callable[[], Found | None], seconds: float = 300) -> Found:
-    """What `find` finds, once it does."""
+    """Call `find` until it finds something, and return that."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := find():
