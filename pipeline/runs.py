@@ -9,15 +9,14 @@ from argparse import ArgumentParser
 from cifar_resnet import layout
 from cifar_resnet.params import load_params
 from cifar_resnet.tracking.lookup import describe_run, find_runs, rows_of_runs
+from pipeline.compare import as_text
 from pipeline.stage import main
 
 
 def print_table() -> None:
     """Print a line per run; runs with the same weights are below each other."""
     rows = rows_of_runs(load_params(layout.PARAMS))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(map(str.ljust, row, widths)).rstrip())
+    print(as_text(rows))
     if len(rows) == 1:
         print("no runs yet: `make demo` makes one in minutes, `dvc repro` trains as params.yaml says", file=sys.stderr)
     if any(row[3].endswith("*") for row in rows):
