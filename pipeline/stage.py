@@ -69,7 +69,7 @@ def main(run: Callable[..., None], description: str | None = None) -> None:
 
 
 def call(run: Callable[..., None], **available: Any) -> None:
-    """Call a function with those arguments that its signature names."""
+    """Call a function with the arguments that its signature names."""
     run(**{name: available[name] for name in inspect.signature(run).parameters})
 
 

@@ -85,7 +85,7 @@ def test_half_of_the_images_are_mirrored(images: Images) -> None:
     assert 100 < mirrored.sum() < 156
 
 
-def test_with_alternating_flips_those_are_mirrored_whose_turn_it_is(images: Images) -> None:
+def test_with_alternating_flips_the_given_images_are_mirrored(images: Images) -> None:
     result = augmented(images, flip="alternate")
     assert np.array_equal(result[::2], images[::2, :, ::-1])
     assert np.array_equal(result[1::2], images[1::2])

@@ -62,7 +62,7 @@ def test_another_epoch_or_seed_has_another_order(other: dict[str, int]) -> None:
     assert labels(load(epoch_batches(**other))) != labels(load(epoch_batches()))
 
 
-def test_an_image_is_augmented_anew_in_every_epoch() -> None:
+def test_an_image_is_augmented_differently_in_every_epoch() -> None:
     first, second = (load(epoch_batches(batch_size=NUM_IMAGES, epoch=epoch))[0] for epoch in (0, 1))
     same = first[0][first[1].argsort()] == second[0][second[1].argsort()]
     assert same.flatten(1).all(dim=1).sum() < 5

@@ -74,7 +74,7 @@ def test_auto_stays_within_the_quota_of_a_container_of_either_version_of_cgroups
     assert done.stdout == "1 1\n"
 
 
-def test_a_format_that_the_hardware_emulates_is_warned_of(
+def test_a_format_that_the_hardware_emulates_gives_a_warning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})
@@ -193,4 +193,4 @@ print(page_faults() - before)
 """
     # In a new process: the heap that other tests leave decides where a block fits.
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert int(result.stdout) < 5 * 100_000_000 / resource.getpagesize()  # of 10; the heap takes a few rounds to grow
+    assert int(result.stdout) < 5 * 100_000_000 / resource.getpagesize()  # of 10; the heap grows in the first rounds

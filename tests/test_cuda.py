@@ -1,4 +1,4 @@
-"""What differs on a GPU: number formats, gradient scaler, compiler, loader processes. Skipped without one."""
+"""What differs on a GPU: number formats, gradient scaler, compiler, loader processes. Skipped without a GPU."""
 
 import shutil
 from collections.abc import Iterator

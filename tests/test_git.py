@@ -58,7 +58,7 @@ def test_a_user_may_have_git_show_signatures(workspace: Path, tmp_path: Path) ->
     assert reconstruction_tags()[0][COMMIT] == git("rev-parse", "HEAD").strip()
 
 
-def test_settings_committed_in_another_encoding_spoil_no_record(workspace: Path) -> None:
+def test_the_commit_is_noted_even_if_its_settings_have_another_encoding(workspace: Path) -> None:
     params = (workspace / "params.yaml").read_bytes()
     (workspace / "params.yaml").write_bytes(params + b"# caf\xe9\n")
     commit(workspace, "Latin-1")

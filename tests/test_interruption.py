@@ -52,7 +52,7 @@ def test_a_pipeline_interrupted_in_every_stage_ends_as_if_it_had_not_been(
     assert_one_finished_run(workspace)
 
 
-def test_a_training_that_lost_its_dvc_keeps_a_second_one_away_and_loses_nothing(finished: Path, log: Path) -> None:
+def test_a_training_whose_dvc_was_killed_refuses_a_second_one_and_loses_nothing(finished: Path, log: Path) -> None:
     uninterrupted, md5 = LOCK.read_bytes(), file_md5(layout.MODEL)
     for file in (layout.MODEL, Path(".dvc", "cache", "files", "md5", md5[:2], md5[2:])):
         file.unlink()  # train has to run again

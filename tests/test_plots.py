@@ -46,7 +46,7 @@ PLOTS: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("name", PLOTS)
-def test_a_plot_is_drawn_alike_every_time_into_folders_that_it_makes(tmp_path: Path, name: str) -> None:
+def test_a_plot_has_the_same_bytes_every_time_and_makes_its_folder(tmp_path: Path, name: str) -> None:
     first, again = tmp_path / "a" / "plot.png", tmp_path / "b" / "plot.png"
     for path in (first, again):
         PLOTS[name](path)

@@ -126,7 +126,7 @@ def test_a_finished_training_that_is_started_again_ends_at_once(
     assert layout.MODEL.read_bytes() == before
 
 
-def test_a_training_begun_on_more_cores_goes_on_and_says_that_bits_may_differ(
+def test_a_training_begun_on_more_cores_continues_and_says_that_bits_may_differ(
     settings: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (checkpoint,) = Path("checkpoints").glob("*/state.pt")

@@ -147,7 +147,7 @@ def test_p_of_differences_is_that_of_the_paired_t_test() -> None:
     assert SeedSample.of((other - one).tolist()).p_value == pytest.approx(ttest_rel(other, one).pvalue)
 
 
-def test_one_seed_leaves_everything_possible() -> None:
+def test_one_seed_gives_an_infinite_interval() -> None:
     sample = SeedSample.of([0.94])
     assert math.isnan(sample.standard_deviation)
     assert (sample.mean, sample.interval, sample.p_value) == (0.94, (-math.inf, math.inf), 1)

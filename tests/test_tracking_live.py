@@ -61,7 +61,7 @@ def test_the_git_commit_and_dvc_experiment_are_noted(
     assert (tags["git_dirty"], tags["dvc_experiment"]) == ("false", "brave-fox")
 
 
-def test_a_resumed_training_goes_on_in_its_run_and_logs_no_step_twice(project: Path, tiny_params: Params) -> None:
+def test_a_resumed_training_continues_its_run_and_logs_no_step_twice(project: Path, tiny_params: Params) -> None:
     first, second, third = epochs(3)
     with suppress(KeyboardInterrupt), follow() as live:
         live.log_epoch(first)
@@ -76,7 +76,7 @@ def test_a_resumed_training_goes_on_in_its_run_and_logs_no_step_twice(project: P
     assert curve(tiny_params, "epoch/test_loss") == [(1, 2.1), (2, 2.1 / 2), (3, 2.1 / 3)]
 
 
-def test_a_training_killed_in_a_container_goes_on_in_its_run_in_another_one(
+def test_a_training_killed_in_a_container_continues_its_run_in_another_container(
     project: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = epochs(2)
@@ -94,7 +94,7 @@ def test_a_training_killed_in_a_container_goes_on_in_its_run_in_another_one(
     assert (only_run(tiny_params).info.run_id, only_run(tiny_params).info.status) == (left.info.run_id, "FINISHED")
 
 
-def test_a_training_killed_before_its_first_epoch_goes_on_in_its_run(project: Path, tiny_params: Params) -> None:
+def test_a_training_killed_before_its_first_epoch_continues_its_run(project: Path, tiny_params: Params) -> None:
     with suppress(KeyboardInterrupt), follow():
         raise KeyboardInterrupt
     interrupted = only_run(tiny_params)
@@ -194,7 +194,7 @@ def test_a_store_that_failed_and_works_again_shows_how_the_training_ended(
     assert only_run(tiny_params).info.status == "FINISHED"
 
 
-def test_a_training_of_other_code_has_a_run_of_its_own_and_the_first_one_goes_on(
+def test_a_training_with_other_code_has_its_own_run_and_the_first_run_continues(
     project: Path, tiny_params: Params
 ) -> None:
     first, second, third = epochs(3)

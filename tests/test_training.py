@@ -154,7 +154,7 @@ def test_weight_decay_shrinks_the_convolutions_of_muon_outside_its_momentum(
             torch.testing.assert_close(after[1][name] - value, -0.5 * 0.1 * before[name])
 
 
-def test_muon_learns_every_convolution_of_the_other_network(digits: Dataset, trainer: Trainer) -> None:
+def test_muon_trains_every_convolution_of_resnet18(digits: Dataset, trainer: Trainer) -> None:
     muon = changed(trainer, optimizer="muon")
     state = muon.start(digits, ResNet18Params(network="resnet18", zero_init_residual=False), seed=0)
     before = weights(state.net)
@@ -262,7 +262,7 @@ def weights(net: Network) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in net.named_parameters()}
 
 
-def test_in_float16_gradients_are_those_of_a_scaled_loss_and_the_step_is_not(
+def test_in_float16_the_loss_is_scaled_for_gradients_and_not_for_the_step(
     tiny_params: Params, digits: Dataset, trainer: Trainer
 ) -> None:
     half, scaled = in_float16(trainer), list[Tensor]()
@@ -301,7 +301,7 @@ def test_in_float16_only_the_optimizer_whose_gradients_overflowed_skips_its_step
         assert value.equal(before[name]) == (value.dim() == 4), name
 
 
-def test_a_training_begun_without_a_scale_goes_on_in_float16(
+def test_a_training_begun_without_a_scale_continues_in_float16(
     tiny_params: Params, digits: Dataset, trainer: Trainer, start: Start
 ) -> None:
     """As with `precision: auto` on another machine."""

@@ -20,7 +20,7 @@ from cifar_resnet.plots.style import PALETTE, RIGHT, STYLE, drawing_of, percent,
 NUM_BARS = 20
 T = TypeVar("T")
 
-# What the page's style sheet calls the colours of the plots.
+# The names that the page's style sheet has for the colours of the plots.
 PAGE_COLOURS = {
     "#000000": "currentColor",
     **{colour.light: f"var(--{name})" for name, colour in PALETTE.items()},

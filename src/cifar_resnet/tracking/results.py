@@ -32,7 +32,7 @@ Values = dict[Key, float]
 
 @dataclass(frozen=True)
 class Results:
-    """What a run is to show: the outputs of the stages that ran with the current settings."""
+    """The outputs that a run shows: those of the stages that ran with the current settings."""
 
     outs: Mapping[str, tuple[str, ...]]  # paths by stage, in the order of dvc.yaml
     obstacle: str | None  # why nothing can be shown, and what to do

@@ -1,8 +1,8 @@
 """The model as MLflow serves it. Every model keeps a copy of this file, which needs no other code of this project.
 
 MLflow passes the request on unchanged. Otherwise MLflow would convert numbers to uint8, and silently turn 0.5 into 0
-and "7" into 7: who sends images scaled to 0..1 must get an error. It would also convert texts to an array, in which
-each text takes as much memory as the longest.
+and "7" into 7: users who send images scaled to 0..1 must get an error. It would also convert texts to an array, in
+which each text takes as much memory as the longest.
 """
 
 import base64
