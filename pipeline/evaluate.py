@@ -25,7 +25,7 @@ from pipeline.stage import main
 
 def run(data: DataParams, evaluate: EvaluateParams, compute: ComputeParams) -> None:
     """Write metrics, tables and pictures of the test set, and pictures of the sweep and of the epochs."""
-    # Always float32, as in a served model, which so gives the same probabilities, apart from rounding.
+    # Always float32: a served model computes in it too, and gives the same probabilities, apart from rounding.
     resolved = replace(prepare_compute(compute), precision=torch.float32)
     dataset = load_dataset(layout.DATA / data.dataset)
     net = resolved.place(load_model(layout.MODEL).net)

@@ -34,7 +34,7 @@ def main(run: Callable[..., None], description: str | None = None) -> None:
     """
     if description:
         ArgumentParser(f"python -m pipeline.{Path(inspect.getfile(run)).stem}", description=description).parse_args()
-    gc.freeze()  # imported objects are no garbage: to search them, and again at the end, cost 1.1 CPU seconds
+    gc.freeze()  # imported objects are no garbage; searching them, also once at the end, cost 1.1 CPU seconds
     # Let `finally` blocks run before the process ends; shells report 128 + the signal's number.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:

@@ -39,7 +39,7 @@ def code_tags(project: Project) -> dict[str, str]:
 
 
 def changed_settings(project: Project, commit: str) -> list[str]:
-    """The tracked settings that differ from a commit's, as NAME=VALUE with the values of now."""
+    """The tracked settings that differ from a commit's, as NAME=VALUE with the current values."""
     # In a folder that Git ignores, such as the demo's, compare with the settings of the whole project.
     text = git("show", f"{commit}:./{PARAMS}") or git("show", f"{commit}:{PARAMS}") or "{}"
     try:

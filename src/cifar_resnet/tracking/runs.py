@@ -106,7 +106,7 @@ def linked_models(run: Run) -> list[str]:
 
 
 def carry_over(store: Store) -> None:
-    """Give runs that were published before version 1.0 the tags that runs are found by now."""
+    """Give runs that were published before version 1.0 the tags that identify a run now."""
     for run in find(store, f"tags.{FIRST_FORM} LIKE '%'"):
         models = [store.client.get_logged_model(model_id) for model_id in linked_models(run)]
         if model_md5 := next((model.tags[MODEL_MD5] for model in models if MODEL_MD5 in model.tags), None):
