@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support.real_repro import LOCK, STAGES, all_runs, dvc, executed, wait_for
+from support.real_repro import LOCK, all_runs, dvc, executed, wait_for
 
 from cifar_resnet import layout
 from cifar_resnet.tracking.publication import FILES
@@ -31,14 +31,6 @@ def test_settings_that_change_no_result_run_nothing() -> None:
 def test_another_gradcam_setting_runs_that_stage_alone() -> None:
     change(gradcam={"layer": "layer3"})
     assert executed(dvc("repro")) == ["gradcam_report"]
-
-
-@pytest.mark.usefixtures("finished")
-def test_a_forced_repro_repeats_every_byte_whatever_the_number_of_loader_processes() -> None:
-    before = LOCK.read_bytes()
-    change(runtime={"workers": 2})
-    assert executed(dvc("repro", "--force")) == STAGES
-    assert LOCK.read_bytes() == before
 
 
 @pytest.mark.usefixtures("finished")
