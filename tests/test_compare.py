@@ -88,6 +88,12 @@ def test_markdown_holds_the_table_and_the_verdict(project: Path, capsys: pytest.
     assert "allow for 2 comparisons with first (Bonferroni)" in printed
 
 
+def test_settings_are_those_of_the_predictions_if_the_report_is_older(project: Path) -> None:
+    overlay(layout.PARAMS, {"train": {"epochs": 5}}, layout.PARAMS)
+    dvc("repro", "evaluate")
+    assert read_run("workspace", load_params(layout.PARAMS)).settings["train.epochs"] == "5"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

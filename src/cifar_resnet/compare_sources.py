@@ -17,7 +17,7 @@ from cifar_resnet.evaluation import Evaluation, read_predictions
 from cifar_resnet.git import dvc_experiments, git
 from cifar_resnet.history import EpochMetrics, read_history
 from cifar_resnet.params import Params
-from cifar_resnet.project import LOCK, file_md5, parse_lock, state_key
+from cifar_resnet.project import LOCK, file_md5, parse_lock, settings_behind, state_key
 from cifar_resnet.tracking.provenance import CODE, COMMIT, DIRTY
 
 if TYPE_CHECKING:
@@ -174,6 +174,7 @@ def _read_files(word: str, files: "DVCFileSystem", folder: Path) -> dict[str, An
         if word == WORKSPACE and file_md5(folder / path) != outs[path.as_posix()]:
             raise UserError(f"{path} is not what {LOCK} records: run `dvc repro`, or `dvc checkout` to get it back")
     settings = {name: value for record in stages.values() for name, value in record.inputs.settings.items()}
+    settings |= settings_behind("evaluate", stages)  # a later stage may not have run since they changed
     return {
         "settings": settings,
         "data_md5": outs.get((layout.DATA / settings["data.dataset"]).as_posix()),

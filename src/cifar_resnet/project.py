@@ -132,6 +132,16 @@ def parse_lock(text: str) -> dict[str, Record]:
         raise UserError(f"{LOCK} is broken (a merge conflict?): repair it, or `git checkout {LOCK}`") from None
 
 
+def settings_behind(stage: str, records: Mapping[str, Record]) -> dict[str, Any]:
+    """The recorded settings of a stage and of the stages before it, by dotted name: they shaped its outputs."""
+    inputs = records[stage].inputs
+    settings: dict[str, Any] = {}
+    for name, record in records.items():
+        if record.outs.keys() & inputs.files.keys():
+            settings |= settings_behind(name, records)
+    return {**settings, **inputs.settings}
+
+
 def _record(entry: Mapping[str, Any]) -> Record:
     settings = flat(entry.get("params", {}).get(layout.PARAMS.as_posix(), {}))
     deps, outs = ({file["path"]: file["md5"] for file in entry.get(kind, ())} for kind in ("deps", "outs"))
