@@ -77,6 +77,21 @@ def test_train_and_test_folders_are_taken_as_they_are(make: MakeDataset, tmp_pat
     assert dataset.std == pytest.approx(expected.std(axis=0))
 
 
+def test_pictures_in_which_dvc_sees_no_change_are_refused(
+    make: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".dvcignore").write_text("/build\n*.jpg\n._*\n", encoding="utf-8")
+    for folder, named in (("build/pictures", "blue/0.jpg"), ("pictures", "blue/0.jpg")):
+        pictures(Path(folder))
+        with pytest.raises(UserError, match=f"{folder}/{named} is named in .dvcignore"):
+            make(Path(folder))
+    for file in Path("pictures/blue").iterdir():
+        file.rename(file.with_suffix(".jpeg"))
+    (Path("pictures/blue") / "._0.jpeg").touch()
+    assert make(Path("pictures")).classes == ("blue", "red")
+
+
 def test_a_class_keeps_its_number_if_train_and_test_write_its_accent_in_two_ways(
     make: MakeDataset, tmp_path: Path
 ) -> None:

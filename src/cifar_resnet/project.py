@@ -200,16 +200,20 @@ def path_md5(path: Path) -> str:
     """
     if not path.is_dir():
         return file_md5(path)
-    where = Path(os.path.relpath(path))  # files outside the project are never ignored
-    ignored = GitIgnoreSpec.from_lines([] if where.parts[:1] == ("..",) else ignore_patterns())
-    names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
-    listed = [{"md5": file_md5(path / name), "relpath": name} for name in names if not ignored.match_file(where / name)]
+    listed = [{"md5": file_md5(path / name), "relpath": name} for name in files_for_dvc(path)]
     return f"{text_md5(json.dumps(listed, sort_keys=True))}.dir"
 
 
-def ignore_patterns() -> list[str]:
-    """The patterns of files that DVC ignores in the project: its own, and those in .dvcignore."""
-    return [".git", ".hg/", ".dvc/", *(IGNORED.read_text(encoding="utf-8").splitlines() if IGNORED.exists() else [])]
+def files_for_dvc(folder: Path) -> list[str]:
+    """The files that DVC sees in a folder, by their path in it, sorted.
+
+    In the project it ignores what its own patterns and .dvcignore name; files outside the project are never ignored.
+    """
+    patterns = IGNORED.read_text(encoding="utf-8").splitlines() if IGNORED.exists() else []
+    where = Path(os.path.relpath(folder))
+    ignored = GitIgnoreSpec.from_lines([] if where.parts[:1] == ("..",) else [".git", ".hg/", ".dvc/", *patterns])
+    names = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+    return [name for name in names if not ignored.match_file(where / name)]
 
 
 def file_md5(path: Path) -> str:

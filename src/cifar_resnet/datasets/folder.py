@@ -12,6 +12,7 @@ from cifar_resnet.datasets import Made, Part, split_test
 from cifar_resnet.errors import UserError
 from cifar_resnet.image_files import image_suffixes, printable, read_image
 from cifar_resnet.params import DataParams
+from cifar_resnet.project import files_for_dvc
 
 HOME_PAGE = ""
 NO_PICTURES = ("thumbs.db", "desktop.ini")  # files that Windows leaves in folders
@@ -34,6 +35,11 @@ def make(data: DataParams) -> Made:
     halves = [root / "train", root / "test"]
     is_split = any(half.is_dir() for half in halves)
     found = [find_pictures(folder) for folder in (halves if is_split else [root])]
+    seen = {root / name for name in files_for_dvc(root)}
+    files = (file for pictures in found for of_class in pictures.values() for file in of_class)
+    if unseen := next((file for file in files if file.is_file() and file not in seen), None):
+        raise UserError(f"{printable(unseen)} is named in .dvcignore, so DVC would see no change of it: name another "
+                        "folder in data.folder, or correct .dvcignore")  # fmt: skip
     if different := found[0].keys() ^ found[-1].keys():
         raise UserError(f"{root}: train and test must have the same classes; only one of them has {_named(different)}")
     classes, parts = tuple(found[0]), read_pictures(found, data)
