@@ -77,6 +77,12 @@ def test_train_and_test_folders_are_taken_as_they_are(make: MakeDataset, tmp_pat
     assert dataset.std == pytest.approx(expected.std(axis=0))
 
 
+def test_a_class_may_be_called_train(make: MakeDataset, tmp_path: Path) -> None:
+    pictures(tmp_path / "vehicles")
+    (tmp_path / "vehicles" / "red").rename(tmp_path / "vehicles" / "train")
+    assert make(tmp_path / "vehicles").classes == ("blue", "train")
+
+
 def test_pictures_in_which_dvc_sees_no_change_are_refused(
     make: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,7 +33,8 @@ def make(data: DataParams) -> Made:
         raise UserError(f"{printable(link)} is a link to a folder, in which DVC sees no change: move that folder here, "
                         "or let data.folder lead to where all classes are")  # fmt: skip
     halves = [root / "train", root / "test"]
-    is_split = any(half.is_dir() for half in halves)
+    # Of classes such as train, bus and lorry, `train` has no folders in it.
+    is_split = all(half.is_dir() for half in halves) or any([*half.glob("[!.]*/")] for half in halves)
     found = [find_pictures(folder) for folder in (halves if is_split else [root])]
     seen = {root / name for name in files_for_dvc(root)}
     files = (file for pictures in found for of_class in pictures.values() for file in of_class)
