@@ -11,10 +11,9 @@ from argparse import ArgumentParser
 from collections.abc import Mapping
 from typing import Any
 
-from cifar_resnet.compare_sources import read_run
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import parse_params, read_yaml
-from cifar_resnet.project import Project, canonical
+from cifar_resnet.project import Project
 from pipeline.compare import as_text
 from pipeline.seeds import group_name, one_or_more, run_once
 from pipeline.stage import main
@@ -33,9 +32,7 @@ def run_search(project: Project, count: int, ranges: Mapping[str, str], name: st
     rows, states = [], set()
     for number in range(count):
         trial = study.ask(space)
-        run = read_run(run_once(group, f"trial{number}", trial.params), project.params)
-        if canonical(trial.params) != canonical({setting: run.settings[setting] for setting in space}):
-            raise UserError(f"{run.name} has other settings than Optuna proposes now: give another --name")
+        run = run_once(project, group, f"trial{number}", trial.params)
         accuracy = run.history[-1].held_out_accuracy
         study.tell(trial, accuracy)
         states.add(run.state)

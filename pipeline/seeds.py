@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from cifar_resnet.compare import SEED, describe_seeds, seed_sample, seed_table
-from cifar_resnet.compare_sources import read_group
+from cifar_resnet.compare_sources import ComparedRun, read_run
 from cifar_resnet.errors import UserError
 from cifar_resnet.git import dvc_experiments
-from cifar_resnet.project import Inputs, Project, flat, path_md5, read_project, training_key
+from cifar_resnet.project import Inputs, Project, flat, path_md5, read_project, state_key, training_key
 from pipeline.compare import as_text
 from pipeline.recipe import as_options, read_recipe
 from pipeline.stage import main
@@ -27,9 +27,7 @@ def run_seeds(count: int, name: str | None, recipe_name: str | None) -> None:
     recipe = read_recipe(recipe_name) if recipe_name else {}
     project = read_project(recipe)
     group = name or group_name(project, {SEED: "any"})
-    for seed in range(count):
-        run_once(group, f"seed{seed}", {**flat(recipe), SEED: seed})
-    runs = {seed: run for seed, run in read_group(group, project.params).items() if seed < count}
+    runs = {seed: run_once(project, group, f"seed{seed}", {**flat(recipe), SEED: seed}) for seed in range(count)}
     print(f"\n{as_text(seed_table({group: runs}))}\n\n{describe_seeds(group, runs)}")
     sample = seed_sample(runs)
     figures = {"seeds/count": float(count), "seeds/mean": sample.mean}
@@ -41,17 +39,24 @@ def run_seeds(count: int, name: str | None, recipe_name: str | None) -> None:
     print(publish_group(project.params, group, {run.state for run in runs.values()}, figures))
 
 
-def run_once(group: str, member: str, settings: Mapping[str, Any]) -> str:
-    """Run the DVC experiment GROUP-MEMBER with some settings changed, if there is none yet; returns its name."""
+def run_once(project: Project, group: str, member: str, settings: Mapping[str, Any]) -> ComparedRun:
+    """The DVC experiment GROUP-MEMBER with some of the project's settings changed, run if there is none yet.
+
+    A UserError if it fails, or was run with other settings, as if the name of a group is given again.
+    """
     name = f"{group}-{member}"
     if name in dvc_experiments():
         print(f"{name} exists", flush=True)
-        return name
-    print(f"running {name}", flush=True)
-    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *as_options(settings)]
-    if subprocess.run(command).returncode or name not in dvc_experiments():
-        raise UserError(f"{name} failed; correct the reason above, then start the same command again")
-    return name
+    else:
+        print(f"running {name}", flush=True)
+        command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *as_options(settings)]
+        if subprocess.run(command).returncode or name not in dvc_experiments():
+            raise UserError(f"{name} failed; correct the reason above, then start the same command again")
+    run, tracked = read_run(name, project.params), project.tracked
+    asked = tracked | {setting: value for setting, value in settings.items() if setting in tracked}
+    if run.state != state_key(asked, run.model_md5 or ""):
+        raise UserError(f"{name} has other settings than those asked for now: give another --name")
+    return run
 
 
 def group_name(project: Project, varied: Mapping[str, str]) -> str:

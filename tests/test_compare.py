@@ -30,7 +30,7 @@ from cifar_resnet.project import read_project
 from cifar_resnet.tracking.publication import publish
 from pipeline import compare, search
 from pipeline.demo import overlay
-from pipeline.seeds import group_name
+from pipeline.seeds import group_name, run_seeds
 
 
 @pytest.fixture
@@ -170,6 +170,12 @@ def test_a_group_is_not_compared_with_a_run(project: Path, capsys: pytest.Captur
         compared_text(capsys, "one", "second")
 
 
+def test_a_name_of_other_settings_is_refused_for_a_group_of_seeds(project: Path) -> None:
+    make_group("one", "longer")
+    with pytest.raises(UserError, match="one-seed0 has other settings than those asked for now: give another --name"):
+        run_seeds(1, "one", None)
+
+
 def start_seeds(count: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "pipeline.seeds", str(count), "--name", "tiny"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
@@ -217,7 +223,7 @@ def test_a_search_continues_and_names_the_best_by_validation_accuracy(
     assert "tiny-trial0 is the best. " in printed, "the first of equal trials"
     assert f"{history[-1].held_out_accuracy:.2%}" in printed
     assert printed.endswith("MLflow run tiny holds 2 runs\n")
-    with pytest.raises(UserError, match="tiny-trial0 has other settings than Optuna proposes now"):
+    with pytest.raises(UserError, match="tiny-trial0 has other settings than those asked for now"):
         search.run_search(read_project(), 2, {"train.lr_max": "log:0.1..0.2"}, "tiny")
 
 
