@@ -62,7 +62,16 @@ def test_the_store_is_named_by_the_environment_then_by_dvc_then_by_the_project(
 
 @pytest.mark.parametrize(
     "uri",
-    ["mlruns", "file:///tmp/mlruns", "sqlite:///50%20.db", "sqlite:///:memory:", "http://[::1", "http://host:port"],
+    [
+        "mlruns",
+        "file:///tmp/mlruns",
+        "sqlite:///50%20.db",
+        "sqlite:///:memory:",
+        "sqlite:///",
+        "sqlite:///~/runs.db",
+        "http://[::1",
+        "http://host:port",
+    ],
 )
 def test_an_address_that_mlflow_cannot_use_is_refused(uri: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

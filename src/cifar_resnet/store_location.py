@@ -33,12 +33,13 @@ def tracking_uri() -> str:
     with suppress(ValueError):  # raised for http://[::1 and http://host:port
         if uri.startswith(DATABASES) or (uri.startswith(("http://", "https://")) and urlsplit(uri).port != 0):
             return uri
-    if uri == f"{SQLITE}:memory:" or (uri and not uri.startswith(SQLITE)):
+    name = uri.removeprefix(SQLITE)  # a ~ would be a folder of this name here
+    if uri and (name in ("", ":memory:") or name.startswith("~") or not uri.startswith(SQLITE)):
         raise UserError(
             f"MLFLOW_TRACKING_URI is {masked(uri)!r}; allowed: http(s)://HOST:PORT, {SQLITE}FILE, "
             "postgresql://…, mysql://…, mssql://…; unset it for the project's own store"
         )
-    path = project_root() / (uri.removeprefix(SQLITE) if uri else "mlruns/mlflow.db")
+    path = project_root() / (name or "mlruns/mlflow.db")
     if {"%", "?"} & set(str(path)):  # SQLAlchemy would read them as parts of a URL
         raise UserError(f"MLflow cannot keep a database at {path}: a % or ? in the path; rename that folder")
     return f"{SQLITE}{path}"
