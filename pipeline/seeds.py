@@ -71,9 +71,9 @@ def group_name(project: Project, varied: Mapping[str, str]) -> str:
 
 def one_or_more(text: str) -> int:
     """The number of members of a group; argparse shows the errors."""
-    if (number := int(text)) < 1:
-        raise ArgumentTypeError(f"{number}; allowed: 1 or more")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text}; allowed: 1 or more")
+    return int(text)
 
 
 if __name__ == "__main__":

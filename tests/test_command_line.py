@@ -55,13 +55,13 @@ def test_help_helps_and_starts_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["search", "seeds"])
-def test_a_group_has_one_member_or_more(name: str) -> None:
+@pytest.mark.parametrize(("name", "count"), [("search", "0"), ("seeds", "0"), ("seeds", "many")])
+def test_a_group_has_one_member_or_more(name: str, count: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", f"pipeline.{name}", "0", "train.seed=0..9"], capture_output=True, text=True
+        [sys.executable, "-m", f"pipeline.{name}", count, "train.seed=0..9"], capture_output=True, text=True
     )
     assert done.returncode == 2
-    assert done.stderr.endswith("error: argument N: 0; allowed: 1 or more\n")
+    assert done.stderr.endswith(f"error: argument N: {count}; allowed: 1 or more\n")
 
 
 @pytest.mark.parametrize(
