@@ -12,6 +12,7 @@ def test_equal_values_give_the_same_key_however_they_are_written() -> None:
     texts = {name: str(value) for name, value in SETTINGS.items()}  # as MLflow keeps them
     assert state_key(texts, "md5") == state_key(SETTINGS | {"train.epochs": 5.0}, "md5") == state_key(SETTINGS, "md5")
     assert canonical({"flip": True, "rate": 5e-4}) == {"flip": "True", "rate": "0.0005"}
+    assert canonical({"images": 10**400}) == {"images": f"1{'0' * 400}"}  # above what a float can hold
 
 
 @pytest.mark.parametrize(

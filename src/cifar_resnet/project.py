@@ -188,7 +188,7 @@ def canonical(settings: Mapping[str, Any]) -> dict[str, str]:
     texts = {name: str(value) for name, value in settings.items()}
     for name, value in settings.items():
         if not isinstance(value, bool):
-            with suppress(TypeError, ValueError):
+            with suppress(TypeError, ValueError, OverflowError):
                 texts[name] = repr(float(value))
     return texts
 
