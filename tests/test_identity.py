@@ -1,8 +1,22 @@
 """The keys of trainings and states: what changes them and what does not."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
-from cifar_resnet.project import Inputs, canonical, flat, parse_stages, select, state_key, training_key
+from cifar_resnet.errors import UserError
+from cifar_resnet.project import (
+    Inputs,
+    canonical,
+    flat,
+    parse_stages,
+    read_lock,
+    read_project,
+    select,
+    state_key,
+    training_key,
+)
 
 SETTINGS = {"train.epochs": 5, "train.lr_max": "find"}
 INPUTS = Inputs(SETTINGS, {"src/cifar_resnet/training.py": "a" * 32})
@@ -57,3 +71,13 @@ stages:
 def test_a_path_may_look_like_yaml(folder: str) -> None:
     text = "stages:\n  download:\n    deps:\n      - ${data.folder}\n"
     assert parse_stages(text, {"data": {"folder": folder}})["download"].deps == (folder,)
+
+
+@pytest.mark.parametrize(("name", "read"), [("dvc.yaml", read_project), ("dvc.lock", read_lock)])
+def test_a_file_that_is_not_in_utf_8_is_named(
+    name: str, read: Callable[[], object], tiny_params_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_params_file.parent)
+    Path(name).write_bytes(b"# caf\xe9\n")
+    with pytest.raises(UserError, match=f"{name} is not valid YAML: 'utf-8' codec can't decode"):
+        read()

@@ -151,7 +151,7 @@ def _not_recorded(word: str) -> UserError:
 
 def _read_files(word: str, files: "DVCFileSystem", folder: Path) -> dict[str, Any]:
     try:
-        stages = parse_lock(files.read_text(LOCK.as_posix()))
+        stages = parse_lock(files.read_text(LOCK.as_posix(), encoding="utf-8", errors="replace"))
     except FileNotFoundError:
         raise _not_recorded(word) from None
     outs = {path: md5 for record in stages.values() for path, md5 in record.outs.items()}

@@ -203,14 +203,19 @@ def read_yaml(text: str, name: str) -> Any:
         raise UserError(f"{name} is not valid YAML: {reason}") from None
 
 
-def read_settings(path: Path) -> Any:
-    """What a params file holds, unchecked; a UserError if it is missing or no YAML."""
+def read_text(path: Path) -> str:
+    """The text of one of the project's YAML files; a UserError if it is missing or not in UTF-8."""
     try:
-        return read_yaml(path.read_text(encoding="utf-8"), str(path))
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path} is missing: restore it with `git checkout {path}`") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from None
+
+
+def read_settings(path: Path) -> Any:
+    """What a params file holds, unchecked; a UserError if it is missing or no YAML."""
+    return read_yaml(read_text(path), str(path))
 
 
 def parse_params(content: Any, name: str) -> Params:

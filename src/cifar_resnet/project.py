@@ -18,7 +18,7 @@ from pathspec import GitIgnoreSpec
 
 from cifar_resnet import layout
 from cifar_resnet.errors import UserError
-from cifar_resnet.params import Params, parse_params, read_settings, read_yaml
+from cifar_resnet.params import Params, parse_params, read_settings, read_text, read_yaml
 
 DEFINITION = Path("dvc.yaml")
 LOCK = Path("dvc.lock")
@@ -89,10 +89,7 @@ def read_project(recipe: Mapping[str, Mapping[str, Any]] | None = None) -> Proje
         settings = settings | {section: settings.get(section, {}) | values for section, values in recipe.items()}
         name += " with the recipe"
     params = parse_params(settings, name)
-    try:
-        return Project(params, settings, parse_stages(DEFINITION.read_text(encoding="utf-8"), settings))
-    except FileNotFoundError:
-        raise UserError(f"{DEFINITION} is missing: restore it with `git checkout {DEFINITION}`") from None
+    return Project(params, settings, parse_stages(read_text(DEFINITION), settings))
 
 
 def parse_stages(text: str, settings: Mapping[str, Any]) -> dict[str, Stage]:
@@ -120,7 +117,7 @@ def parse_stages(text: str, settings: Mapping[str, Any]) -> dict[str, Stage]:
 
 def read_lock() -> dict[str, Record]:
     """What `dvc.lock` records of the stages that have run; empty without the file. Raises what `parse_lock` does."""
-    return parse_lock(LOCK.read_text(encoding="utf-8")) if LOCK.is_file() else {}
+    return parse_lock(read_text(LOCK)) if LOCK.is_file() else {}
 
 
 def parse_lock(text: str) -> dict[str, Record]:
