@@ -15,7 +15,7 @@ from typing import Any
 from cifar_resnet import layout
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import read_settings
-from cifar_resnet.project import flat, read_project
+from cifar_resnet.project import Project, flat, read_project
 from pipeline.stage import main
 
 
@@ -33,17 +33,19 @@ def read_recipe(name: str) -> dict[str, dict[str, Any]]:
     return settings
 
 
-def as_options(settings: Mapping[str, Any]) -> list[str]:
-    """Settings by dotted name, as `dvc exp run` takes them."""
-    texts = {name: json.dumps(value, ensure_ascii=False) for name, value in settings.items()}
-    return [word for name, text in texts.items() for word in ("--set-param", f"{name}={text}")]
+def as_options(settings: Mapping[str, Any], project: Project) -> list[str]:
+    """Settings by dotted name as options of `dvc exp run`, which turn params.yaml into the settings of `project`."""
+    before, after = flat(read_settings(layout.PARAMS)), flat(project.settings)
+    changes = [f"~{name}" for name in before if name not in after]  # of another network
+    changes += [f"{'' if name in before else '+'}{name}={json.dumps(value, ensure_ascii=False)}"
+                for name, value in settings.items()]  # fmt: skip
+    return [word for change in changes for word in ("--set-param", change)]
 
 
 def run(name: str) -> None:
     """Check the settings of a recipe, and replace this process by `dvc exp run` with them."""
     recipe = read_recipe(name)
-    read_project(recipe)
-    options = as_options(flat(recipe))
+    options = as_options(flat(recipe), read_project(recipe))
     print(f"{name}: {' '.join(options[1::2])}", flush=True)
     os.execv(sys.executable, [sys.executable, "-m", "dvc", "exp", "run", "--temp", *options])
 

@@ -49,7 +49,7 @@ def run_once(project: Project, group: str, member: str, settings: Mapping[str, A
         print(f"{name} exists", flush=True)
     else:
         print(f"running {name}", flush=True)
-        command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *as_options(settings)]
+        command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *as_options(settings, project)]
         if subprocess.run(command).returncode or name not in dvc_experiments():
             raise UserError(f"{name} failed; correct the reason above, then start the same command again")
     run, tracked = read_run(name, project.params), project.tracked

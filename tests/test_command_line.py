@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ from support.project import PROJECT
 
 from cifar_resnet import layout
 from cifar_resnet.errors import UserError
-from cifar_resnet.params import read_settings
+from cifar_resnet.params import ResNet18Params, load_params, read_settings
+from cifar_resnet.project import flat, read_project
 from pipeline.demo import overlay
 from pipeline.recipe import as_options
 from pipeline.recipe import run as run_recipe
@@ -90,10 +92,27 @@ def test_a_mistake_in_a_recipe_is_named_before_anything_starts(
 @pytest.mark.parametrize(
     "value", ["Blüten 花 😀", "off", "1e3", "null", "a, b", "'a' = \"b\"", "", 1e-05, 0.1, True, None, ["ü", "1"]]
 )
-def test_dvc_reads_a_setting_of_a_recipe_as_the_recipe_has_it(tiny_params_file: Path, value: object) -> None:
-    _, option = as_options({"data.folder": value})
+def test_dvc_reads_a_setting_of_a_recipe_as_the_recipe_has_it(
+    tiny_params_file: Path, monkeypatch: pytest.MonkeyPatch, value: object
+) -> None:
+    monkeypatch.chdir(tiny_params_file.parent)
+    shutil.copy(PROJECT / "dvc.yaml", ".")
+    _, option = as_options({"data.folder": value}, read_project())
     apply_overrides(str(tiny_params_file), [option])
     assert read_settings(tiny_params_file)["data"]["folder"] == value
+
+
+def test_a_recipe_may_choose_another_network(tiny_params_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny_params_file.parent)
+    shutil.copy(PROJECT / "dvc.yaml", ".")
+    recipe: dict[str, dict[str, object]] = {
+        "model": {"network": "resnet18", "zero_init_residual": True},
+        "gradcam": {"layer": "layer4"},
+    }
+    project = read_project(recipe)
+    apply_overrides(str(tiny_params_file), as_options(flat(recipe), project)[1::2])
+    assert load_params(tiny_params_file) == project.params
+    assert project.params.model == ResNet18Params(network="resnet18", zero_init_residual=True)
 
 
 def test_dvc_deletes_outputs_before_a_value_is_refused_and_checkout_restores_them(workspace: Path) -> None:
