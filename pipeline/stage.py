@@ -11,6 +11,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Callable
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ def main(run: Callable[..., None], description: str | None = None) -> None:
     if description:
         ArgumentParser(f"python -m pipeline.{Path(inspect.getfile(run)).stem}", description=description).parse_args()
     gc.freeze()  # imported objects are no garbage; searching them, also once at the end, cost 1.1 CPU seconds
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names may have letters that ASCII lacks
     # Let `finally` blocks run before the process ends; shells report 128 + the signal's number.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:

@@ -31,6 +31,13 @@ def test_output_that_nobody_reads_ends_a_command_in_silence(workspace: Path) -> 
     assert (done.returncode, done.stderr) == (141, "")  # 128 + SIGPIPE, as shells report it
 
 
+def test_letters_that_the_output_cannot_show_are_escaped(tiny_params_file: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(PROJECT), "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-c", "from pipeline.stage import main; main(lambda: print('é'))"]
+    done = subprocess.run(command, cwd=tiny_params_file.parent, env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("\\xe9\n", "")
+
+
 def test_a_folder_that_is_not_the_projects_is_named(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
     done = subprocess.run(CHECK, cwd=tmp_path, env=environment, capture_output=True, text=True)
