@@ -7,6 +7,7 @@ from cifar_resnet.compute import Compute
 from cifar_resnet.data import Dataset
 from cifar_resnet.history import EpochMetrics
 from cifar_resnet.params import Params
+from cifar_resnet.project import overlaid
 from cifar_resnet.training import LearningRates, Trainer, make_training_data
 
 Changes = Mapping[str, Mapping[str, Any]]  # settings by section
@@ -16,8 +17,7 @@ def changed(params: Params, *changes: Changes) -> Params:
     """The settings with some changed, one after the other, and checked again."""
     content = params.model_dump()
     for sections in changes:
-        for section, settings in sections.items():
-            content[section].update(settings)
+        content = overlaid(content, sections)
     return Params.model_validate(content)
 
 

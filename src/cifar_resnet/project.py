@@ -86,16 +86,20 @@ def read_project(recipe: Mapping[str, Mapping[str, Any]] | None = None) -> Proje
     settings, name = read_settings(layout.PARAMS), layout.PARAMS.name
     if recipe:
         parse_params(settings, name)
-        settings = settings | {section: _replaced(settings.get(section, {}), new) for section, new in recipe.items()}
+        settings = overlaid(settings, recipe)
         name += " with the recipe"
     params = parse_params(settings, name)
     return Project(params, settings, parse_stages(read_text(DEFINITION), settings))
 
 
-def _replaced(section: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """A section with new values; another network keeps none of the settings of the one before."""
-    is_other = new.get("network", section.get("network")) != section.get("network")
-    return {**({} if is_other else section), **new}
+def overlaid(settings: Mapping[str, Any], changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The settings with changes, by section; a section that names another network is replaced as a whole."""
+    result = dict(settings)
+    for section, new in changes.items():
+        old = settings.get(section, {})
+        is_other_network = "network" in new and new["network"] != old.get("network")
+        result[section] = {**({} if is_other_network else old), **new}
+    return result
 
 
 def parse_stages(text: str, settings: Mapping[str, Any]) -> dict[str, Stage]:
