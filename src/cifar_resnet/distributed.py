@@ -15,6 +15,7 @@ from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 from cifar_resnet.errors import UserError
+from cifar_resnet.networks.base import convert_batch_norms
 
 
 def is_worker() -> bool:
@@ -69,9 +70,7 @@ def share_gradients(net: nn.Module, device: torch.device) -> nn.Module:
     if device.type == "cuda":
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
         return DistributedDataParallel(net, device_ids=[device.index])
-    for module in net.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = SyncBatchNormCPU  # with the same parameters and buffers
+    convert_batch_norms(net, SyncBatchNormCPU)
     return DistributedDataParallel(net)
 
 

@@ -1,10 +1,10 @@
 """BatchNorm over parts of a batch: Hoffer et al. 2017, arXiv:1705.08741."""
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from cifar_resnet.networks.base import convert_batch_norms
 
 
 class GhostBatchNorm2d(nn.BatchNorm2d):
@@ -30,7 +30,5 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
 
 def use_ghost_batches(net: nn.Module, size: int) -> None:
     """Let every BatchNorm of `net` see `size` images at a time; the names in its `state_dict` stay."""
-    for module in net.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = GhostBatchNorm2d  # with the same parameters and buffers
-            cast(GhostBatchNorm2d, module).size = size
+    for norm in convert_batch_norms(net, GhostBatchNorm2d):
+        norm.size = size

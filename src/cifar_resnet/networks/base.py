@@ -1,7 +1,11 @@
-"""The base class of every network, and the classifier around it, from raw images to probabilities."""
+"""The base class of every network, the classifier around it, and a function that changes its BatchNorm layers."""
+
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+
+Norm = TypeVar("Norm", bound=nn.BatchNorm2d)
 
 
 class Network(nn.Module):
@@ -38,3 +42,11 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.net(self.net.normalize(images))
         return logits.softmax(dim=1)
+
+
+def convert_batch_norms(net: nn.Module, kind: type[Norm]) -> list[Norm]:
+    """Turn every BatchNorm of `net` into one of `kind`, with the same parameters and buffers; returns them."""
+    norms = [module for module in net.modules() if type(module) is nn.BatchNorm2d]
+    for norm in norms:
+        norm.__class__ = kind
+    return cast(list[Norm], norms)
