@@ -42,7 +42,7 @@ def run_seeds(count: int, name: str | None, recipe_name: str | None) -> None:
 def run_once(project: Project, group: str, member: str, settings: Mapping[str, Any]) -> ComparedRun:
     """The DVC experiment GROUP-MEMBER with some of the project's settings changed, run if there is none yet.
 
-    A UserError if it fails, or was run with other settings, as if the name of a group is given again.
+    A UserError if the experiment fails, or if it exists with other settings: a group's name was used before.
     """
     name = f"{group}-{member}"
     if name in dvc_experiments():

@@ -38,7 +38,7 @@ def interrupt(signal_: signal.Signals, target: str, *, when: str, log: Path) -> 
 def test_a_pipeline_interrupted_in_every_stage_ends_as_if_it_had_not_been(
     workspace: Path, finished_project: Path, log: Path
 ) -> None:
-    overlay(layout.PARAMS, {"runtime": {"checkpoint_steps": 5, "workers": 2}}, layout.PARAMS)  # with no bit changed
+    overlay(layout.PARAMS, {"runtime": {"checkpoint_steps": 5, "workers": 2}}, layout.PARAMS)  # these change no result
 
     interrupt(signal.SIGTERM, "stage", when="reports/lr_find/curve.csv", log=log)
     interrupt(signal.SIGKILL, "stage", when=CHECKPOINT, log=log)

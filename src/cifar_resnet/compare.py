@@ -124,7 +124,8 @@ def seed_verdict(first: str, other: str, groups: Mapping[str, Seeds]) -> Iterato
         [groups[other][s].evaluation.accuracy - groups[first][s].evaluation.accuracy for s in common]
     )
     difference = f"Over the {len(common)} seeds in common, the difference is {points(sample.mean)} points"
-    if sample.standard_deviation < 1e-9:  # all alike but for rounding: a t test would call it certain, with two seeds
+    # If all differences are equal, apart from rounding, a t test gives p = 0 even for two seeds.
+    if sample.standard_deviation < 1e-9:
         yield f"{difference} for each seed: more seeds are needed to tell it from chance."
         return
     others = len(groups) - 1

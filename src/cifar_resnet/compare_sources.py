@@ -150,6 +150,7 @@ def _not_recorded(word: str) -> UserError:
 
 
 def _read_files(word: str, files: "DVCFileSystem", folder: Path) -> dict[str, Any]:
+    """Copy FILES of a run to `folder`; returns its settings, and the MD5s of its data and weights, from `dvc.lock`."""
     try:
         stages = parse_lock(files.read_text(LOCK.as_posix(), encoding="utf-8", errors="replace"))
     except FileNotFoundError:

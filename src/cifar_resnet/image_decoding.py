@@ -40,6 +40,7 @@ def decode_image(file: Path | BinaryIO, side_px: int) -> NDArray[np.uint8]:
         with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or 0):
                 raise Image.DecompressionBombError
+            # Pillow opens a PGM of 16 bits in mode I, and scales it to 0..65535.
             if image.mode not in ("I", "F") or (image.mode, image.format) == ("I", "PPM"):
                 return _fit(image, side_px)
     except Image.DecompressionBombError:

@@ -123,7 +123,7 @@ def find_rates(sweep: LRSweep, rule: str) -> FoundRates:
 
 
 def descent_start(lrs: Floats, losses: Floats) -> float:
-    """Where the loss leaves its first plateau: there, a straight line through the middle of the fall crosses it.
+    """Where the loss leaves its first plateau: where a straight line through the middle of the fall reaches its level.
 
     Over three seeds, this rate varies by a factor of 1.3. The rate where 5 % of the fall is done varies by 3.7, since
     noise moves it.

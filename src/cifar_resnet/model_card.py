@@ -31,7 +31,6 @@ def render_model_card(report: Report, num_train_images: int) -> str:
     )
     environment.filters |= {"percent": percent, "interval": interval}
     evaluation = report.evaluation
-
     sure = evaluation.confidence >= SURE
     worst = np.argsort(evaluation.class_accuracy, kind="stable")[:NUM_BARS]
     return environment.get_template("model_card.md.j2").render(

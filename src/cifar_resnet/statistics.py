@@ -125,7 +125,7 @@ class SeedSample:
     mean: float
     standard_deviation: float  # estimated for the population of seeds (n - 1); NaN for a single seed
     interval: Interval  # of the mean, by Student's t; infinite for a single seed
-    p_value: float  # that the mean is 0: two-sided t test, paired for differences
+    p_value: float  # of the two-sided t test against a mean of 0; for differences, this is the paired test
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "SeedSample":

@@ -33,7 +33,7 @@ def make(data: DataParams) -> Made:
         raise UserError(f"{printable(link)} is a link to a folder, in which DVC sees no change: move that folder here, "
                         "or let data.folder lead to where all classes are")  # fmt: skip
     halves = [root / "train", root / "test"]
-    # Of classes such as train, bus and lorry, `train` has no folders in it.
+    # Beside classes such as bus and lorry, `train` is a class, too: it has pictures in it, and no folders.
     is_split = all(half.is_dir() for half in halves) or any([*half.glob("[!.]*/")] for half in halves)
     found = [find_pictures(folder) for folder in (halves if is_split else [root])]
     seen = {root / name for name in files_for_dvc(root)}
@@ -84,7 +84,7 @@ def find_pictures(folder: Path) -> Pictures:
             raise UserError(f"{printable(inner)} is a folder inside a class: move its pictures up")
         if twin := next((other for other in pictures if other < name and other.casefold() == name.casefold()), None):
             raise UserError(f"classes {_named([twin, name])} differ only in case, which many disks ignore: rename one")
-    return dict(sorted(pictures.items()))  # by class, as train/ and test/ may write a name in two Unicode forms
+    return dict(sorted(pictures.items()))  # sorted by class: train/ and test/ may write a name in two Unicode forms
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -97,7 +97,7 @@ def live_training(project: Project, inputs: Inputs, finished: Sequence[EpochMetr
     tracking_uri()
     live = LiveRun()
     live.open(project, inputs, finished)
-    status = runs.KILLED  # by a signal, which raises no Exception
+    status = runs.KILLED  # if a signal ends it: SystemExit and KeyboardInterrupt are no Exceptions
     try:
         yield live
         status = runs.FINISHED
