@@ -17,6 +17,8 @@ def run(project: Project) -> None:
         print(f"nothing to publish: {publication.obstacle}")
     elif not publication.actions:
         print(f"nothing to do: MLflow run {publication.run_name} is complete")
+    if publication.note:
+        print(publication.note)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from cifar_resnet.project import LOCK, Project, file_md5, read_lock, state_key, 
 from cifar_resnet.records import remove_false_records
 from cifar_resnet.tracking import runs
 from cifar_resnet.tracking.provenance import EXPERIMENT, code_tags, machine_tags, reconstruction_tags
-from cifar_resnet.tracking.registry import TEST, VALIDATION, elect_champion, find_model, has_files, register_model
+from cifar_resnet.tracking.registry import elect_champion, find_model, has_files, rated_facts, register_model
 from cifar_resnet.tracking.results import Results, Values, read_results, test_metrics
 from cifar_resnet.tracking.store import Store, open_store, store_errors, warn
 
@@ -39,6 +39,7 @@ class Publication:
     run_name: str | None
     actions: tuple[str, ...]
     obstacle: str | None
+    note: str | None = None  # what people should know about the champion
 
 
 def publish_stage(stage: str, project: Project) -> None:
@@ -48,8 +49,8 @@ def publish_stage(stage: str, project: Project) -> None:
     except Exception as error:
         warn(error, f"the results of {stage} are not published")
         return
-    for action in publication.actions:
-        print(f"MLflow: {action}")
+    for line in filter(None, (*publication.actions, publication.note)):
+        print(f"MLflow: {line}")
 
 
 @store_errors()
@@ -70,8 +71,8 @@ def publish(project: Project, completed: frozenset[str] = frozenset()) -> Public
         actions += claimed
         for step in (publisher.add_model, publisher.add_values, publisher.add_files, publisher.add_facts):
             actions += step(run)
-        actions += elect_champion(store, project.params)
-        return Publication(run.info.run_id, publisher.name(run), tuple(actions), None)
+        elected, note = elect_champion(store, project.params, results.data_md5)
+        return Publication(run.info.run_id, publisher.name(run), (*actions, *elected), None, note)
 
 
 @dataclass(frozen=True)
@@ -150,13 +151,12 @@ class _Publisher:
                 yield f"the model is not published: {error}"
                 return
             yield "restored the model's files" if known else "logged the model"
-        figures = {TEST: self.metrics["accuracy"]} if self.metrics else {}
         last = read_history(layout.HISTORY)[-1]
-        if figures and last.held_out_name == "validation":
-            figures[VALIDATION] = last.held_out_accuracy
+        validation = last.held_out_accuracy if last.held_out_name == "validation" else None
+        facts = rated_facts(self.metrics, validation, self.results.data_md5) if self.metrics else {}
         has_card = layout.MODEL_CARD in self.results.files().values()  # the last stage makes it
         card = layout.MODEL_CARD.read_text(encoding="utf-8") if has_card else None
-        yield from register_model(self.store, run, self.project.params, model, figures, card)
+        yield from register_model(self.store, run, self.project.params, model, facts, card)
 
     def add_values(self, run: Run) -> Iterator[str]:
         """Log the metric values that the run lacks."""

@@ -24,7 +24,7 @@ from typing import Any
 from cifar_resnet import layout
 from cifar_resnet.history import EpochMetrics, read_history
 from cifar_resnet.lr_range import NoRatesError, read_found_rates, read_sweep
-from cifar_resnet.project import Project, Record, changed_setting, file_md5, read_lock
+from cifar_resnet.project import Project, Record, changed_setting, file_md5, path_md5, read_lock
 
 Key = tuple[str, int]  # name and step of a metric's value
 Values = dict[Key, float]
@@ -68,9 +68,11 @@ def read_results(project: Project, completed: frozenset[str]) -> Results:
             del current[name]
             if name == "train":
                 obstacle = obstacle or f"train: {reason}: run `dvc pull` or `dvc repro`"
-    folder = (layout.DATA / project.params.data.dataset).as_posix()
-    digests = (record.outs[folder].removesuffix(".dir") for record in lock.values() if folder in record.outs)
-    return Results(current, obstacle, next(digests, None))
+    folder = layout.DATA / project.params.data.dataset
+    digests = [record.outs[folder.as_posix()] for record in lock.values() if folder.as_posix() in record.outs]
+    if completed and folder.exists():  # the stage has just hashed it, so this takes no time
+        digests.insert(0, path_md5(folder))
+    return Results(current, obstacle, digests[0].removesuffix(".dir") if digests else None)
 
 
 def _changed_file(stage: str, lock: Mapping[str, Record], shown: Mapping[str, tuple[str, ...]]) -> str | None:

@@ -1,0 +1,136 @@
+"""The alias `champion`: which registered versions are compared, and what is said where they are not."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from PIL import Image
+from support.finished_pipeline import ALL, run_train, write_outputs
+from support.project import PROJECT, TINY
+from support.real_repro import dvc
+
+from cifar_resnet import layout
+from cifar_resnet.params import load_params
+from cifar_resnet.project import read_project
+from cifar_resnet.tracking.publication import publish, publish_stage
+from cifar_resnet.tracking.registry import CHAMPION, CLASSES, DATA
+from pipeline import download, evaluate, lr_find, sync
+from pipeline.demo import overlay
+
+NAME = "cifar10-resnet"
+
+
+def client() -> MlflowClient:
+    return MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db")
+
+
+def champion() -> ModelVersion:
+    return client().get_model_version_by_alias(NAME, CHAMPION)
+
+
+@pytest.fixture
+def publish_model(project: Path) -> Callable[..., tuple[str, ...]]:
+    """A function that publishes one more trained model, and returns the lines that are printed."""
+
+    def publish_one(seed: int, accuracy: float, split: int = 0) -> tuple[str, ...]:
+        write_outputs(project, load_params(layout.PARAMS), accuracy, seed)
+        if split:  # other images in the test set
+            np.save(project / "data" / "digits" / "test_images.npy", np.full((20, 32, 32, 3), split, np.uint8))
+        overlay(PROJECT / "params.yaml", {**TINY, "train": {**TINY["train"], "seed": seed}}, layout.PARAMS)
+        publication = publish(read_project(), ALL)
+        return (*publication.actions, *filter(None, [publication.note]))
+
+    return publish_one
+
+
+def fill(folder: Path, classes: Iterable[str], number: int) -> None:
+    """Make the pictures of a data set: each class has a colour of its own."""
+    for place, name in enumerate(classes):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for index in range(number):
+            colour = (80 * place, 255 - 80 * place, index)
+            Image.new("RGB", (32, 32), colour).save(folder / name / f"{index}.png")
+
+
+def train_on(folder: str) -> None:
+    """Run the stages up to evaluate on a folder of pictures, record them, and publish the last one."""
+    overlay(layout.PARAMS, {"data": {"folder": folder}}, layout.PARAMS)
+    params = load_params(layout.PARAMS)
+    download.run(params.data)
+    lr_find.run(params.data, params.augment, params.model, params.lr_find, params.train, params.compute)
+    run_train()
+    evaluate.run(params.data, params.evaluate, params.compute)
+    dvc("commit", "--force", "download", "lr_find", "train", "evaluate")
+    publish_stage("evaluate", read_project())
+
+
+@pytest.mark.usefixtures("workspace")
+def test_models_of_other_pictures_are_not_compared_and_one_line_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    changes: dict[str, dict[str, object]] = {
+        "data": {"dataset": "folder"},
+        "train": {"batch_size": 16, "lr_min": 0.01, "lr_max": 0.1},
+    }
+    overlay(layout.PARAMS, changes, layout.PARAMS)
+    fill(Path("flowers"), ["rose", "tulip"], 20)
+    fill(Path("dogs"), ["beagle", "poodle"], 20)
+    train_on("flowers")
+    assert "champion of cifar10-resnet is now version 1, " in capsys.readouterr().out
+
+    train_on("dogs")
+    said = capsys.readouterr().out.splitlines()[-1]
+    (dogs,) = (version for version in client().search_model_versions(f"name='{NAME}'") if int(version.version) == 2)
+    assert int(champion().version) == 1
+    assert f"stays version 1, whose data are folder {champion().tags[DATA][:8]} (rose, tulip)" in said
+    assert f"here they are folder {dogs.tags[DATA][:8]} (beagle, poodle), and the best on them is version 2" in said
+    assert "set another runtime.registered_model, or give version 2 the alias in MLflow's UI" in said
+    client().set_model_version_tag(NAME, "1", "accuracy", "0")  # figures of other data move nothing
+    sync.run(read_project())
+    assert f"is complete\n{said.removeprefix('MLflow: ')}\n" in capsys.readouterr().out
+    assert int(champion().version) == 1
+
+    fill(Path("flowers"), ["rose", "tulip"], 30)
+    train_on("flowers")
+    assert "stays version 1, whose data are folder" in capsys.readouterr().out
+    assert int(champion().version) == 1
+
+    overlay(layout.PARAMS, {"runtime": {"registered_model": "flowers-of-june"}}, layout.PARAMS)
+    sync.run(read_project())
+    assert "champion of flowers-of-june is now version 1" in capsys.readouterr().out
+
+
+def test_other_settings_on_the_same_data_compete(publish_model: Callable[..., tuple[str, ...]]) -> None:
+    publish_model(0, 0.7)
+    assert any("champion of cifar10-resnet is now version 2" in line for line in publish_model(1, 0.8))
+    assert not any("champion" in line for line in publish_model(2, 0.75))
+    assert int(champion().version) == 2
+    assert champion().tags[CLASSES] == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+
+
+def test_a_better_model_on_other_test_images_takes_no_alias(publish_model: Callable[..., tuple[str, ...]]) -> None:
+    publish_model(0, 0.7)
+    assert "stays version 1, whose data are digits" in publish_model(1, 0.9, split=1)[-1]
+    assert int(champion().version) == 1
+    client().set_registered_model_alias(NAME, CHAMPION, "2")
+    assert "stays version 2, whose data are digits" in publish_model(2, 0.8)[-1]
+    assert any("is now version 4, 95.00%" in line for line in publish_model(3, 0.95, split=1))
+
+
+def test_a_version_from_before_the_tag_is_known_by_the_data_of_its_run(
+    publish_model: Callable[..., tuple[str, ...]],
+) -> None:
+    publish_model(0, 0.7)
+    md5 = champion().tags[DATA]
+    for tag in (DATA, CLASSES):
+        client().delete_model_version_tag(NAME, "1", tag)
+    assert f"stays version 1, whose data are digits {md5[:8]}; here they are" in publish_model(1, 0.9, split=1)[-1]
+    assert any("is now version 3" in line for line in publish_model(2, 0.8))
+
+
+def test_a_version_whose_data_nobody_knows_is_not_replaced(publish_model: Callable[..., tuple[str, ...]]) -> None:
+    client().create_registered_model(NAME)
+    client().create_model_version(NAME, Path("models").absolute().as_uri())
+    client().set_registered_model_alias(NAME, CHAMPION, "1")
+    assert "champion of cifar10-resnet stays version 1, whose data are unknown" in publish_model(0, 0.7)[-1]
