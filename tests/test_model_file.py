@@ -97,12 +97,21 @@ def test_an_unknown_network_is_refused(path: Path, network: Any) -> None:
         {"network": {"network": "custom_resnet", "width": 8, "logit_scale": 0.125}},  # other shapes than the weights
         {"classes": ["one too few", "here"]},
         {"weights": {}},
-        {"weights": {name: value * torch.nan for name, value in network().state_dict().items()}},
     ],
 )
 def test_a_model_that_contradicts_itself_is_refused(path: Path, changes: dict[str, Any]) -> None:
     torch.save(torch.load(path, weights_only=True) | changes, path)
     assert "holds weights that do not fit its network" in refusal(path)
+
+
+def test_weights_that_diverged_are_refused_with_what_to_change(path: Path) -> None:
+    """DVC would not run the training again, since nothing has changed: `dvc repro train` is no remedy."""
+    weights = {name: value * torch.nan for name, value in network().state_dict().items()}
+    torch.save(torch.load(path, weights_only=True) | {"weights": weights}, path)
+    line = refusal(path)
+    assert "holds weights that are infinite or no numbers" in line
+    assert "lower train.lr_max" in line
+    assert "`dvc repro train`" not in line
 
 
 @pytest.mark.parametrize(

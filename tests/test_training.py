@@ -250,6 +250,36 @@ def test_a_training_that_diverges_ends_with_what_to_change(start: Start, trainer
     assert str(error.value).endswith("; lower train.lr_max, or model.logit_scale if it is above 0.125")
 
 
+@pytest.mark.parametrize("broken", ["classifier.weight", "prep.1.running_var"])
+def test_weights_or_statistics_that_diverged_in_the_last_step_end_the_training(
+    broken: str, start: Start, train: Train
+) -> None:
+    """No loss shows it: the training's ends before the step, and infinite statistics give finite logits."""
+    state = start()
+
+    def break_last(loss: Tensor, num_steps: int) -> None:
+        if (state.epoch, state.step) == (1, num_steps):
+            state.model.state_dict()[broken].fill_(torch.inf)
+
+    finished = train(state, break_last)
+    assert next(finished).epoch == 1
+    with pytest.raises(UserError, match=f"diverged in epoch 2: {broken} is not finite at .*; lower train.lr_max"):
+        next(finished)
+
+
+def test_a_held_out_loss_that_overflows_ends_the_training(start: Start, train: Train) -> None:
+    state = start()
+
+    def overflow(loss: Tensor, num_steps: int) -> None:
+        if state.step == num_steps:
+            weights = state.model.state_dict()["classifier.weight"]
+            weights.fill_(-3e38)
+            weights[0] = 3e38
+
+    with pytest.raises(UserError, match=r"diverged in epoch 1: the test loss is (nan|inf) at "):
+        next(train(state, overflow))
+
+
 def in_float16(trainer: Trainer) -> Trainer:
     return replace(trainer, compute=replace(trainer.compute, precision=torch.float16))
 

@@ -69,9 +69,6 @@ def load_model(path: Path) -> TrainedModel:
         problem = "holds weights that do not fit its network"
         net = make_network(facts.network, len(facts.classes), facts.mean, facts.std)
         net.load_state_dict(content["weights"])
-        if not all(value.isfinite().all() for value in net.state_dict().values()):
-            raise ValueError("some are infinite or no numbers")
-        return TrainedModel(net.eval(), facts.network, facts.dataset, tuple(facts.classes), facts.image_px)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: train it with `dvc repro train`, or fetch it with `dvc pull`") from None
     except PermissionError:
@@ -79,3 +76,9 @@ def load_model(path: Path) -> TrainedModel:
     except Exception as error:  # a damaged file may hold anything, and torch.load raise anything
         reason = f" ({' '.join(str(error).split())[:160]})" if problem.startswith(("does", "holds")) else ""
         raise UserError(f"{path} {problem}{reason}: run `dvc repro train`, or fetch it with `dvc pull`") from None
+    if not all(value.isfinite().all() for value in net.state_dict().values()):
+        raise UserError(
+            f"{path} holds weights that are infinite or no numbers: its training diverged, and would again; lower "
+            "train.lr_max, or model.logit_scale if it is above 0.125, then run `dvc repro`"
+        )
+    return TrainedModel(net.eval(), facts.network, facts.dataset, tuple(facts.classes), facts.image_px)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from math import isfinite
 from typing import Any, cast
 
 import numpy as np
@@ -171,7 +172,7 @@ class Trainer:
     def epochs(
         self, state: TrainingState, data: TrainingData, after_step: Callable[[Tensor, int], None]
     ) -> Iterator[EpochMetrics]:
-        """Train from `state` to the last epoch; yields the metrics of each. A UserError if the loss is not finite.
+        """Train from `state` to the last epoch; yields the metrics of each. A UserError if it diverges.
 
         `after_step` gets the loss of each step and the number of steps in the epoch.
         """
@@ -237,6 +238,8 @@ class Trainer:
         is_last = state.epoch + 1 == self.settings.epochs
         compute = replace(self.compute, precision=torch.float32) if is_last else self.compute
         held_out_loss_sum, num_held_out_correct = evaluate_held_out(state.model, data, compute)
+        if not isfinite(held_out_loss_sum):
+            raise _diverged(state, f"the {data.held_out_name} loss is {held_out_loss_sum}")
         num_held_out = len(data.held_out_labels)
         metrics = EpochMetrics(
             state.epoch + 1, state.lr, loss_sum / num_images, num_correct / num_images,
@@ -260,9 +263,16 @@ def evaluate_held_out(net: Network, data: TrainingData, compute: Compute) -> tup
 
 
 def check_finite(state: TrainingState) -> None:
-    """Stop a training that has diverged, by a UserError."""
+    """Stop a training that has diverged, by a UserError: its loss, weights and statistics must be finite."""
     if not torch.isfinite(state.totals[0]):
-        raise UserError(
-            f"training diverged in epoch {state.epoch + 1}: the loss is {state.totals[0].item()} at learning rate "
-            f"{state.lr:.4g}; lower train.lr_max, or model.logit_scale if it is above 0.125"
-        )
+        raise _diverged(state, f"the loss is {state.totals[0].item()}")
+    for name, values in state.model.state_dict().items():
+        if not values.isfinite().all():
+            raise _diverged(state, f"{name} is not finite")
+
+
+def _diverged(state: TrainingState, reason: str) -> UserError:
+    return UserError(
+        f"training diverged in epoch {state.epoch + 1}: {reason} at learning rate {state.lr:.4g}; lower train.lr_max, "
+        "or model.logit_scale if it is above 0.125"
+    )
