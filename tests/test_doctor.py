@@ -1,5 +1,6 @@
 """What `python -m pipeline.doctor` finds and stages refuse, each in a real state of Git, the disk or the user."""
 
+import errno
 import os
 import re
 import shutil
@@ -221,14 +222,42 @@ def test_a_stage_whose_results_would_be_lost_is_stopped(workspace: Path) -> None
         surroundings.require_lasting_results(read_project())
 
 
-NO_FLOCK = "#include <errno.h>\nint flock(int file, int operation) { errno = ENOLCK; return -1; }\n"
+NO_FLOCK = """
+#include <errno.h>
+#include <stdlib.h>
+int flock(int file, int operation) { errno = atoi(getenv("FLOCK_ERRNO")); return -1; }
+"""
+
+
+def without_locks(number: int) -> dict[str, str]:
+    """An environment as on NFS without locks: the C library's own `flock` gives this error."""
+    Path("no_flock.c").write_text(NO_FLOCK)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", "no_flock.so", "no_flock.c"], check=True)
+    return {"LD_PRELOAD": str(Path("no_flock.so").absolute()), "FLOCK_ERRNO": str(number)}
+
+
+LOCK_AND_PRINT = """
+import pipeline
+from pathlib import Path
+from cifar_resnet.locks import locked
+with locked(Path("training.lock"), 0), locked(Path("publish.lock"), 600):
+    print("locked")
+"""
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EIO])
+def test_a_file_system_says_in_any_way_that_it_has_no_locks(workspace: Path, number: int) -> None:
+    environment = os.environ | without_locks(number)
+    for _ in range(2):  # the second finds the files of the first
+        words = [sys.executable, "-c", LOCK_AND_PRINT]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.stdout == "locked\n", done.stderr
+        assert done.stderr.count("warning: no file can be locked in ") == 2
+        assert f"({os.strerror(number)}; NFS?): run one command at a time" in done.stderr
 
 
 def test_a_file_system_without_locks_is_named_and_the_advice_lets_dvc_work(workspace: Path) -> None:
-    """As on NFS without locks: the C library's own `flock` gives this error."""
-    Path("no_flock.c").write_text(NO_FLOCK)
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", "no_flock.so", "no_flock.c"], check=True)
-    environment = {"LD_PRELOAD": str(workspace / "no_flock.so")}
+    environment = without_locks(errno.ENOLCK)
     found = start("pipeline.doctor", **environment).stdout
     assert "warning: files cannot be locked here (No locks available; NFS?)" in found
     assert start("dvc", "repro", "download", **environment).returncode != 0
@@ -236,10 +265,6 @@ def test_a_file_system_without_locks_is_named_and_the_advice_lets_dvc_work(works
     subprocess.run(advice.replace("dvc config", f"{sys.executable} -m dvc config"), shell=True, check=True)
     done = start("dvc", "repro", "download", **environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    train = "import pipeline, cifar_resnet.checkpoint as c\nwith c.Checkpoint('key').lock(): print('trains')"
-    done = subprocess.run([sys.executable, "-c", train], env=os.environ | environment, capture_output=True, text=True)
-    assert done.stdout == "trains\n"
-    assert "warning: no file can be locked in" in done.stderr
 
 
 def test_a_read_only_folder_and_store_are_named(workspace: Path) -> None:

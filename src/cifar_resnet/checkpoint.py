@@ -85,5 +85,6 @@ class Checkpoint:
             with suppress(OSError):  # another process has just deleted it
                 written[path] = path.stat().st_mtime
         for path in sorted(written, key=written.__getitem__, reverse=True)[KEPT:]:
-            with suppress(OSError), FileLock(path.with_name("training.lock"), timeout=0):  # a Timeout is an OSError
+            lock = FileLock(path.with_name("training.lock"), timeout=0, fallback_to_soft=False)
+            with suppress(OSError), lock:  # a Timeout is an OSError
                 shutil.rmtree(path.parent, ignore_errors=True)
