@@ -1,14 +1,17 @@
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import sqlite3
+import subprocess
 import sys
 import time
 from contextlib import suppress
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
+import psutil
 import pytest
 from mlflow.entities import Run
 from support.finished_pipeline import epochs, follow
@@ -18,7 +21,7 @@ from cifar_resnet.errors import UserError
 from cifar_resnet.params import Params
 from cifar_resnet.project import read_project
 from cifar_resnet.tracking.live import LiveRun
-from cifar_resnet.tracking.provenance import process_tags
+from cifar_resnet.tracking.provenance import PID, PID_STARTED, is_dead, process_tags
 from cifar_resnet.tracking.runs import TRAINING, close_dead_runs
 from cifar_resnet.tracking.store import open_store
 from pipeline.demo import overlay
@@ -156,6 +159,61 @@ def test_the_run_of_a_killed_training_is_closed_whatever_the_signal(
     assert only_run(tiny_params).info.status == status_left
     close_dead_runs(store)
     assert only_run(tiny_params).info.status == "KILLED"
+
+
+def in_corrected_clock(check: str, seconds: int, tmp_path: Path) -> str:
+    """What Python code prints where the kernel says that the machine was booted `seconds` later."""
+    kernel = Path("/proc/stat").read_text()
+    boot = re.search(r"^btime (\d+)$", kernel, re.MULTILINE)
+    assert boot
+    (tmp_path / "stat").write_text(kernel.replace(boot[0], f"btime {int(boot[1]) + seconds}"))
+    script = 'mount --bind "$1" /proc/stat && exec "$2" -c "$3"'
+    words = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", str(tmp_path / "stat"), sys.executable]
+    done = subprocess.run([*words, f"import sys\nsys.path = {sys.path}\n{check}"], capture_output=True, text=True)
+    if done.stderr.startswith(("unshare: ", "mount: ")):
+        pytest.skip("this user may make no namespaces")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts from the boot")
+def test_a_correction_of_the_clock_kills_no_run(project: Path, tmp_path: Path) -> None:
+    """As a computer wakes, or gets its time from a server late."""
+    tags = process_tags()
+    check = f"from cifar_resnet.tracking.provenance import is_dead\nprint(is_dead({tags}))"
+    assert in_corrected_clock(check, 60, tmp_path) == "False"
+    before = tags | {PID_STARTED: f"{psutil.Process().create_time():.2f}"}  # as version 1.0 noted it
+    assert not is_dead(before)
+    assert is_dead(before | {PID_STARTED: "1000000000.00"})
+    assert is_dead(tags | {PID_STARTED: f"{tags[PID_STARTED]}0"})  # another process with the same number
+
+
+def test_a_process_that_is_a_zombie_is_dead(project: Path) -> None:
+    tags = fork.SimpleQueue()
+    process = fork.Process(target=lambda: tags.put(process_tags()))
+    process.start()
+    noted = tags.get()
+    assert process.pid
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody has taken its exit status
+    assert psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE
+    assert is_dead(noted)
+    process.join()
+    assert is_dead(noted)
+
+
+def test_no_run_ends_before_it_started(project: Path, tiny_params: Params) -> None:
+    """The clock is set back by an hour while a training runs, and while a process is dead."""
+    store = open_store(tiny_params.runtime.experiment)
+    in_an_hour = int(1000 * time.time()) + 3_600_000
+    for tags in ({}, process_tags() | {PID: "999999999"}):
+        run = store.client.create_run(store.experiment_id, in_an_hour, tags=tags)
+        if tags:
+            close_dead_runs(store)
+        else:
+            LiveRun((store, run)).close("FINISHED")
+        ended = store.client.get_run(run.info.run_id).info
+        assert ended.status in ("FINISHED", "KILLED")
+        assert ended.end_time == ended.start_time == in_an_hour
 
 
 def test_a_store_that_breaks_costs_one_line_and_no_epoch(

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 
 from cifar_resnet.params import Params
-from cifar_resnet.tracking.runs import FINISHED, STATE, find, log_values, set_tags
+from cifar_resnet.tracking.runs import FINISHED, STATE, end, find, log_values, set_tags
 from cifar_resnet.tracking.store import open_store, store_errors
 
 GROUP = "mlflow.pipeline.group"  # tag of the parent run: the group's name
@@ -27,5 +27,5 @@ def publish_group(params: Params, group: str, states: Collection[str], figures: 
         for run in children:
             set_tags(store, run, {PARENT: parent.info.run_id})
         if parent.info.status != FINISHED:
-            store.client.set_terminated(parent.info.run_id, FINISHED)
+            end(store, parent, FINISHED)
         return f"MLflow run {group} holds {len(children)} run{'s' if len(children) != 1 else ''}"

@@ -75,7 +75,7 @@ class LiveRun:
             with suppress(Exception) if self.failed else self._or_silence():
                 if self.monitor:
                     self.monitor.finish()
-                store.client.set_terminated(run.info.run_id, status)
+                runs.end(store, run, status)
 
     @contextmanager
     def _or_silence(self) -> Iterator[None]:

@@ -4,7 +4,10 @@ import getpass
 import os
 import platform
 import socket
+import sys
+from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 from uuid import uuid4
 
 import psutil
@@ -85,14 +88,9 @@ def machine_tags(device: str) -> dict[str, str]:
 
 
 def process_tags() -> dict[str, str]:
-    """This process and its folder. The start time tells the process apart from a later one with the same number."""
-    process = psutil.Process()
-    return {
-        HOST: socket.gethostname(),
-        PID: str(process.pid),
-        PID_STARTED: f"{process.create_time():.2f}",
-        WORKSPACE: workspace_id(),
-    }
+    """This process and its folder. The start tells the process apart from a later one with the same number."""
+    pid = os.getpid()
+    return {HOST: socket.gethostname(), PID: str(pid), PID_STARTED: _start(pid) or "", WORKSPACE: workspace_id()}
 
 
 def workspace_id() -> str:
@@ -113,8 +111,25 @@ def is_dead(tags: dict[str, str]) -> bool:
     """Whether a run's tags name a process of this machine that is gone; False for other machines."""
     if tags.get(HOST) != socket.gethostname() or not {PID, PID_STARTED} <= tags.keys():
         return False
-    try:
-        started: float = psutil.Process(int(tags[PID])).create_time()
-    except psutil.NoSuchProcess:
+    pid, started = int(tags[PID]), tags[PID_STARTED]
+    if (start := _start(pid)) is None:
         return True
-    return abs(started - float(tags[PID_STARTED])) > 2  # seconds; the clock may have been set meanwhile
+    with suppress(ValueError, psutil.NoSuchProcess):  # seconds since 1970: on macOS, and in runs of version 1.0
+        return abs(psutil.Process(pid).create_time() - float(started)) > 2
+    return start != started
+
+
+def _start(pid: int) -> str | None:
+    """What tells a process apart from all others with its number; None if it is gone, or a zombie.
+
+    On Linux this is the boot, and the ticks from then on, which no correction of the clock changes.
+    """
+    try:
+        if sys.platform == "linux":
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()  # after the program's name
+            return None if fields[0] in (b"Z", b"X") else f"{boot} {int(fields[19])}"
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+        return None

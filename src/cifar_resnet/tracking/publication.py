@@ -199,7 +199,7 @@ class _Publisher:
                 client.update_run(run_id, name=self.name(run))
             runs.set_tags(self.store, run, {DESCRIPTION: description})
         if run.info.status != runs.FINISHED:
-            client.set_terminated(run_id, runs.FINISHED)
+            runs.end(self.store, run, runs.FINISHED)
 
     def description(self) -> str:
         """The description that MLflow shows above a run, in Markdown."""

@@ -114,6 +114,11 @@ def carry_over(store: Store) -> None:
             store.client.delete_tag(run.info.run_id, FIRST_FORM)
 
 
+def end(store: Store, run: Run, status: str) -> None:
+    """Note how a run ended, and when: never before its start, even if the clock was set back meanwhile."""
+    store.client.set_terminated(run.info.run_id, status, max(int(1000 * time()), run.info.start_time))
+
+
 def close_dead_runs(store: Store, locked_workspace: str = "") -> list[str]:
     """Mark runs as killed if their process on this machine is gone; returns their names.
 
@@ -127,5 +132,5 @@ def close_dead_runs(store: Store, locked_workspace: str = "") -> list[str]:
         or (run.data.tags.get(WORKSPACE) == locked_workspace and not is_this_process(run.data.tags))
     ]
     for run in dead:
-        store.client.set_terminated(run.info.run_id, KILLED)
+        end(store, run, KILLED)
     return [run.info.run_name for run in dead]
