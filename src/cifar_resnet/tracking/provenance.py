@@ -115,7 +115,8 @@ def is_dead(tags: dict[str, str]) -> bool:
     if (start := _start(pid)) is None:
         return True
     with suppress(ValueError, psutil.NoSuchProcess):  # seconds since 1970: on macOS, and in runs of version 1.0
-        return abs(psutil.Process(pid).create_time() - float(started)) > 2
+        since_1970: float = psutil.Process(pid).create_time()
+        return abs(since_1970 - float(started)) > 2
     return start != started
 
 
