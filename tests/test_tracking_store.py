@@ -145,6 +145,20 @@ def test_artifacts_open_where_the_project_was_moved_or_copied_to(
     assert follow_move() is None
 
 
+def test_locations_below_a_symbolic_link_are_corrected_without_calling_it_a_move(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an earlier version kept them, or as they are after the project was moved and a link left in its place."""
+    run_id = log_an_artifact(open_store("moving"))
+    moved = project.with_name("elsewhere")
+    shutil.move(project, moved)
+    project.symlink_to(moved)
+    monkeypatch.chdir(project)
+    assert follow_move() is None
+    assert read_the_artifact(open_store("moving"), run_id) == "kept"
+    assert (project / "mlruns").as_uri() not in "".join(sqlite3.connect("mlruns/mlflow.db").iterdump())
+
+
 def test_a_database_that_cannot_be_opened_fails_at_once(project: Path) -> None:
     database = project / "mlruns" / "mlflow.db"
     database.mkdir(parents=True)

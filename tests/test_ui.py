@@ -7,14 +7,22 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import psutil
 import pytest
+from support.finished_pipeline import ALL
 from support.project import PROJECT
 from test_tracking_server import free_port, wait_for
+
+from cifar_resnet import layout
+from cifar_resnet.project import read_project
+from cifar_resnet.store_location import follow_move
+from cifar_resnet.tracking.publication import publish
 
 UI = [sys.executable, "-m", "pipeline.ui"]
 
@@ -47,24 +55,49 @@ def answer(port: int, host: str) -> int:
         return error.code
 
 
+@contextmanager
+def running_ui(log: Path, **more: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """The port and the process of `pipeline.ui` for the project in the working directory."""
+    port = free_port()
+    with log.open("wb") as output:
+        ui = subprocess.Popen(
+            UI, env=environment(MLFLOW_PORT=str(port), **more), stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/health", ui, log)
+        yield port, ui
+    finally:
+        os.killpg(ui.pid, signal.SIGKILL)
+        ui.wait()
+
+
 def test_the_ui_answers_to_the_name_that_a_proxy_gives_it_and_starts_no_jobs(project: Path) -> None:
-    port, log = free_port(), project / "ui.log"
     names = {
         "MLFLOW_SERVER_ALLOWED_HOSTS": "lab.example:8443",
         "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "https://lab.example:8443",
     }
-    with log.open("wb") as output:
-        ui = subprocess.Popen(
-            UI, env=environment(MLFLOW_PORT=str(port), **names), stdout=output, stderr=output, start_new_session=True
-        )
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health", ui, log)
+    with running_ui(project / "ui.log", **names) as (port, ui):
         assert answer(port, "lab.example:8443") == 200
         assert answer(port, "elsewhere.example") == 403
         assert len(psutil.Process(ui.pid).children(recursive=True)) <= 2  # its worker, not MLflow's eight for jobs
-    finally:
-        os.killpg(ui.pid, signal.SIGKILL)
-        ui.wait()
+
+
+def test_the_ui_shows_files_of_a_store_that_is_used_by_another_path(
+    project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a symbolic link to its folder: this is no move, and locations keep their one form."""
+    follow_move()  # the fixture copied the store
+    link = tmp_path_factory.mktemp("link") / "to the store"
+    link.symlink_to(project / "mlruns")
+    with running_ui(project / "ui.log") as (port, _), monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{link}/mlflow.db")
+        assert follow_move() is None
+        published = publish(read_project(), ALL)
+        link.unlink()
+        file = f"http://127.0.0.1:{port}/get-artifact?path=model_card.md&run_uuid={published.run_id}"
+        with urlopen(file, timeout=30) as response:
+            assert response.read() == layout.MODEL_CARD.read_bytes()
+    assert follow_move() is None
 
 
 def test_no_server_that_is_described_runs_jobs() -> None:

@@ -12,6 +12,7 @@ from contextlib import closing, suppress
 from itertools import product
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from cifar_resnet.errors import UserError
 from cifar_resnet.layout import project_root
@@ -40,6 +41,7 @@ def tracking_uri() -> str:
             "postgresql://…, mysql://…, mssql://…; unset it for the project's own store"
         )
     path = project_root() / (name or "mlruns/mlflow.db")
+    path = path.parent.resolve() / path.name  # locations below a link would be lost with the link
     if {"%", "?"} & set(str(path)):  # SQLAlchemy would read them as parts of a URL
         raise UserError(f"MLflow cannot keep a database at {path}: a % or ? in the path; rename that folder")
     return f"{SQLITE}{path}"
@@ -48,8 +50,8 @@ def tracking_uri() -> str:
 def follow_move() -> str | None:
     """If the artifacts beside an SQLite store moved with it, correct every location that MLflow keeps as absolute URI.
 
-    Returns the former artifact root, None if nothing moved. A UserError if the address is wrong, a sqlite3.Error if the
-    database cannot be used.
+    Returns the former artifact root, None if nothing moved; the same folder by another path is no move. A UserError if
+    the address is wrong, a sqlite3.Error if the database cannot be used.
     """
     uri = tracking_uri()
     path = Path(uri.removeprefix(SQLITE))
@@ -70,4 +72,8 @@ def follow_move() -> str | None:
                 {"old": root, "new": artifacts},
             )
         database.execute("COMMIT")
-        return ", ".join(former) or None
+        return ", ".join(root for root in former if _folder(root) != _folder(artifacts)) or None
+
+
+def _folder(uri: str) -> Path:
+    return Path(url2pathname(urlsplit(uri).path)).resolve()
