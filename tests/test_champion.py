@@ -15,8 +15,8 @@ from support.real_repro import dvc
 from cifar_resnet import layout
 from cifar_resnet.params import load_params
 from cifar_resnet.project import read_project
+from cifar_resnet.tracking.champion import CHAMPION, CLASSES, DATA
 from cifar_resnet.tracking.publication import publish, publish_stage
-from cifar_resnet.tracking.registry import CHAMPION, CLASSES, DATA
 from pipeline import download, evaluate, lr_find, sync
 from pipeline.demo import overlay
 

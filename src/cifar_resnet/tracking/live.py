@@ -13,6 +13,7 @@ from cifar_resnet.history import EpochMetrics
 from cifar_resnet.project import Inputs, Project, training_key
 from cifar_resnet.store_location import tracking_uri
 from cifar_resnet.tracking import runs
+from cifar_resnet.tracking.notes import hand_over
 from cifar_resnet.tracking.provenance import code_tags, machine_tags, process_tags, workspace_id
 from cifar_resnet.tracking.results import Key, epoch_values
 from cifar_resnet.tracking.store import Store, open_store, warn
@@ -50,6 +51,7 @@ class LiveRun:
             else:  # named by the training, since there are no weights yet
                 name = f"{runs.short_name(project)}-training-{training[:8]}"
                 run = runs.create_run(store, project.tracked, name, tags)
+            hand_over(store, earlier, run)
             for superseded in earlier:  # this training repeats all of their epochs
                 store.client.delete_run(superseded.info.run_id)
             self.target = store, run

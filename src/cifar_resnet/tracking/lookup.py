@@ -5,6 +5,7 @@ A commit holds a state: the settings in `params.yaml` that its `dvc.yaml` names,
 after the training, and later changes of settings do not matter.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -17,8 +18,8 @@ from cifar_resnet.errors import UserError
 from cifar_resnet.git import dvc_experiments, git
 from cifar_resnet.params import Params, read_yaml
 from cifar_resnet.project import DEFINITION, LOCK, parse_lock, parse_stages, select, state_key
+from cifar_resnet.tracking.champion import CHAMPION
 from cifar_resnet.tracking.provenance import BASELINE, CHANGED, COMMIT, DIRTY, EXPERIMENT, RECONSTRUCTED
-from cifar_resnet.tracking.registry import CHAMPION
 from cifar_resnet.tracking.runs import MODEL, STATE, carry_over, close_dead_runs, find
 from cifar_resnet.tracking.store import open_store, store_errors
 
@@ -48,7 +49,7 @@ def find_runs(params: Params, word: str) -> list[Run]:
     A UserError if there is no such run, or the store fails.
     """
     store = open_store(params.runtime.experiment).with_runs()
-    carry_over(store)
+    deque(carry_over(store), maxlen=0)
     known = find(store)
     runs = [run for run in known if word in (run.info.run_id, run.info.run_name, run.data.tags.get(EXPERIMENT))]
     revision = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{word}^{{commit}}")

@@ -20,15 +20,16 @@ from cifar_resnet.history import read_history
 from cifar_resnet.project import LOCK, Project, file_md5, read_lock, state_key, text_md5, training_key
 from cifar_resnet.records import remove_false_records
 from cifar_resnet.tracking import runs
+from cifar_resnet.tracking.champion import elect_champion, rated_facts
+from cifar_resnet.tracking.notes import DESCRIBED, DESCRIPTION, hand_over, has_own_description, has_own_name
 from cifar_resnet.tracking.provenance import EXPERIMENT, code_tags, machine_tags, reconstruction_tags
-from cifar_resnet.tracking.registry import elect_champion, find_model, has_files, rated_facts, register_model
+from cifar_resnet.tracking.registry import find_model, has_files, register_model
 from cifar_resnet.tracking.results import Results, Values, read_results, test_metrics
 from cifar_resnet.tracking.store import Store, open_store, store_errors, warn
 
 VALUES = "mlflow.pipeline.values"  # tag: hash of the metric values that the run has
 FILES = "mlflow.pipeline.files"  # tag: MD5 of each published file, as JSON
 SAME_WEIGHTS = "same_weights_as"  # tag: the first run with these weights
-DESCRIPTION = "mlflow.note.content"
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def publish(project: Project, completed: frozenset[str] = frozenset()) -> Public
         results = read_results(project, completed)
         if results.obstacle:
             return Publication(None, None, tuple(actions), results.obstacle)
-        runs.carry_over(store)
+        actions += runs.carry_over(store)
         publisher = _Publisher(store, project, results)
         run, claimed = publisher.claim_run(completed)
         actions += claimed
@@ -99,9 +100,16 @@ class _Publisher:
         return text_md5(json.dumps([[*key, value] for key, value in self.results.values.items()]))
 
     def name(self, run: Run | None = None) -> str:
+        """The name of the run; one that a person gave it, or that shows more results than are here, stays."""
+        if run and not (has_own_name(run) and self.shows_all_of(run)):
+            return str(run.info.run_name)
         experiment = run.data.tags.get(EXPERIMENT) if run else None
         accuracy = f"{100 * self.metrics['accuracy']:.2f}" if self.metrics else None
         return "-".join(filter(None, [experiment, runs.short_name(self.project), accuracy, self.state[:8]]))
+
+    def shows_all_of(self, run: Run) -> bool:
+        """Whether the files here are at least those that the run shows."""
+        return set(json.loads(run.data.tags.get(FILES, "{}"))) <= self.results.files().keys()
 
     def claim_run(self, completed: frozenset[str]) -> tuple[Run, list[str]]:
         """The run of this state: published before, followed live, or new. Other runs of this state are removed."""
@@ -127,7 +135,8 @@ class _Publisher:
             actions.append(f"created {self.name()}" + ("" if completed else f", reconstructed from {LOCK}"))
         elif runs.set_tags(self.store, fitting, identity) and runs.STATE not in fitting.data.tags:
             actions.append(f"the run followed live is {self.name(fitting)} now")
-        return fitting, actions
+        removed = [run for run in candidates if run.info.run_id != fitting.info.run_id]
+        return hand_over(self.store, removed, fitting), actions
 
     def missing_values(self, run: Run) -> Values | None:
         """The values that a run lacks; None if some of its values differ from the files, since MLflow keeps them."""
@@ -183,23 +192,33 @@ class _Publisher:
             yield f"files added: {len(missing)}"
 
     def add_facts(self, run: Run) -> Iterator[str]:
-        """Name, describe and end the run; note its data set, and the first run with the same weights."""
+        """Name, describe and end the run; note its data set, and the first run with the same weights.
+
+        What people wrote stays.
+        """
         client, run_id = self.store.client, run.info.run_id
         if self.results.data_md5 and not (run.inputs and run.inputs.dataset_inputs):
             client.log_inputs(run_id, [_dataset_input(self.project.params.data.dataset, self.results.data_md5)])
             yield "noted the data set"
+        updated: list[str] = []
         description = self.description()
         first = runs.tagged(self.store, runs.MODEL, self.model_md5)[0].info
         if first.run_id != run_id:
-            runs.set_tags(self.store, run, {SAME_WEIGHTS: first.run_id})
+            if runs.set_tags(self.store, run, {SAME_WEIGHTS: first.run_id}):
+                updated.append("tags")
             description += f"\n\nThe weights are those of run {first.run_name} ({first.run_id})."
-        shown_before = json.loads(run.data.tags.get(FILES, "{}")).keys()
-        if shown_before <= self.results.files().keys():  # else the run shows more than the files here
-            if run.info.run_name != self.name(run):
-                client.update_run(run_id, name=self.name(run))
-            runs.set_tags(self.store, run, {DESCRIPTION: description})
+        if run.info.run_name != self.name(run):
+            client.update_run(run_id, name=self.name(run))
+            updated.append("name")
+        if self.shows_all_of(run) and has_own_description(run):
+            if run.data.tags.get(DESCRIPTION) != description:
+                updated.append("description")
+            runs.set_tags(self.store, run, {DESCRIPTION: description, DESCRIBED: text_md5(description)})
         if run.info.status != runs.FINISHED:
             runs.end(self.store, run, runs.FINISHED)
+            updated.append("status")
+        if updated:
+            yield f"updated the run's {', '.join(updated)}"
 
     def description(self) -> str:
         """The description that MLflow shows above a run, in Markdown."""

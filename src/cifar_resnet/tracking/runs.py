@@ -1,7 +1,7 @@
 """Runs in a store: making, finding, filling and closing them."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from time import time
 from typing import Any
 
@@ -105,13 +105,14 @@ def linked_models(run: Run) -> list[str]:
     return [output.model_id for output in run.outputs.model_outputs] if run.outputs else []
 
 
-def carry_over(store: Store) -> None:
-    """Give runs that were published before version 1.0 the tags that identify a run now."""
+def carry_over(store: Store) -> Iterator[str]:
+    """Give runs that were published before version 1.0 the tags that identify a run now; yields what was done."""
     for run in find(store, f"tags.{FIRST_FORM} LIKE '%'"):
         models = [store.client.get_logged_model(model_id) for model_id in linked_models(run)]
         if model_md5 := next((model.tags[MODEL_MD5] for model in models if MODEL_MD5 in model.tags), None):
             set_tags(store, run, {STATE: state_key(run.data.params, model_md5), MODEL: model_md5})
             store.client.delete_tag(run.info.run_id, FIRST_FORM)
+            yield f"converted {run.info.run_name}, a run of an earlier version"
 
 
 def end(store: Store, run: Run, status: str) -> None:
