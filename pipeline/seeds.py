@@ -1,8 +1,9 @@
 """`python -m pipeline.seeds N`: train the current settings with N seeds, and print their mean accuracy.
 
-Each seed is a DVC experiment, GROUP-seed0, GROUP-seed1 and so on, in a copy of the project. To continue a stopped
-command, start it again: finished seeds are not run again, and a training continues from its checkpoint. In MLflow the
-runs are below one parent run. `lr_find.seed` stays as it is, so all seeds train at the same learning rates.
+Each seed is a DVC experiment, GROUP-seed0, GROUP-seed1 and so on, in a copy of the project. If one fails, the others go
+on. To continue a stopped command, start it again: finished seeds are not run again, and a training continues from its
+checkpoint. In MLflow the runs are below one parent run. `lr_find.seed` stays as it is, so all seeds train at the same
+learning rates.
 """
 
 import subprocess
@@ -22,13 +23,33 @@ from pipeline.recipe import as_options, read_recipe
 from pipeline.stage import main
 
 
+class FailedError(UserError):
+    """A member of a group that did not finish."""
+
+
 def run_seeds(count: int, name: str | None, recipe_name: str | None) -> None:
-    """Run the seeds that are missing, and print all results; a UserError if a seed fails."""
+    """Run the seeds that are missing, and print all results; a UserError at the end if a seed fails.
+
+    A mean without the seeds that failed would be too good, so MLflow gets a group only when all have finished.
+    """
     recipe = read_recipe(recipe_name) if recipe_name else {}
     project = read_project(recipe)
     group = name or group_name(project, {SEED: "any"})
-    runs = {seed: run_once(project, group, f"seed{seed}", {**flat(recipe), SEED: seed}) for seed in range(count)}
-    print(f"\n{as_text(seed_table({group: runs}))}\n\n{describe_seeds(group, runs)}")
+    runs: dict[int, ComparedRun] = {}
+    failed = []
+    for seed in range(count):
+        try:
+            runs[seed] = run_once(project, group, f"seed{seed}", {**flat(recipe), SEED: seed})
+        except FailedError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            failed.append(seed)
+    if runs:
+        print(f"\n{as_text(seed_table({group: runs}))}\n\n{describe_seeds(group, runs)}", flush=True)
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {count} seeds failed: {', '.join(map(str, failed))}; correct the reasons above, then "
+            f"start the same command again: MLflow gets the group {group} when all have finished"
+        )
     sample = seed_sample(runs)
     figures = {"seeds/count": float(count), "seeds/mean": sample.mean}
     if count > 1:  # one seed has no deviation
@@ -42,7 +63,7 @@ def run_seeds(count: int, name: str | None, recipe_name: str | None) -> None:
 def run_once(project: Project, group: str, member: str, settings: Mapping[str, Any]) -> ComparedRun:
     """The DVC experiment GROUP-MEMBER with some of the project's settings changed, run if there is none yet.
 
-    A UserError if the experiment fails, or if it exists with other settings: a group's name was used before.
+    A FailedError if the experiment fails, a UserError if it exists with other settings: the name was used before.
     """
     name = f"{group}-{member}"
     if name in dvc_experiments():
@@ -51,7 +72,7 @@ def run_once(project: Project, group: str, member: str, settings: Mapping[str, A
         print(f"running {name}", flush=True)
         command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *as_options(settings, project)]
         if subprocess.run(command).returncode or name not in dvc_experiments():
-            raise UserError(f"{name} failed; correct the reason above, then start the same command again")
+            raise FailedError(f"{name} failed; correct the reason above, then start the same command again")
     run, tracked = read_run(name, project.params), project.tracked
     asked = tracked | {setting: value for setting, value in settings.items() if setting in tracked}
     if run.state != state_key(asked, run.model_md5 or ""):

@@ -1,6 +1,7 @@
 """`pipeline.compare` on real predictions, commits, caches and MLflow runs, and groups of seeds."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from ruamel.yaml import YAML
 from scipy.stats import ttest_1samp
 from support.compared_runs import compared  # noqa: F401 - a fixture
 from support.finished_pipeline import commit, epochs, run
@@ -20,6 +22,7 @@ from support.real_repro import all_runs, dvc, wait_for
 from test_folder import picture, pictures
 
 from cifar_resnet import layout
+from cifar_resnet.compare import describe_seeds, seed_sample, seed_verdict
 from cifar_resnet.compare_sources import describe_code, read_run
 from cifar_resnet.errors import UserError
 from cifar_resnet.evaluation import Evaluation
@@ -174,6 +177,39 @@ def test_a_name_of_other_settings_is_refused_for_a_group_of_seeds(project: Path)
     make_group("one", "longer")
     with pytest.raises(UserError, match="one-seed0 has other settings than those asked for now: give another --name"):
         run_seeds(1, "one", None)
+
+
+def test_a_seed_that_fails_stops_no_other_and_is_named(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    yaml = YAML()
+    definition = yaml.load(project / "dvc.yaml")
+    definition["stages"]["train"]["cmd"].insert(0, "grep 'seed: 1' params.yaml")
+    yaml.dump(definition, project / "dvc.yaml")
+    commit(project, "Seed 0 diverges")
+    with pytest.raises(UserError, match="1 of 2 seeds failed: 0; correct the reasons above, then start the same comm"):
+        run_seeds(2, "some", None)
+    printed, errors = capfd.readouterr()
+    assert re.search(r"\nseed  some\n1 +\d.*\n\nsome: .*%, one seed only", printed)
+    assert "error: some-seed0 failed" in errors
+    assert all(found.info.run_name != "some" for found in all_runs(project))
+
+
+def test_no_interval_of_accuracies_leaves_0_to_100_percent(project: Path) -> None:
+    run = read_run("first", load_params(layout.PARAMS))
+    runs = {
+        seed: replace(run, evaluation=with_accuracy(run.evaluation, share)) for seed, share in enumerate([0.1, 0.9])
+    }
+    assert seed_sample(runs).interval == (0, 1)
+    assert describe_seeds("two", runs).endswith("interval of the mean 0.00% to 100.00% (Student's t).")
+    turned = {seed: runs[1 - seed] for seed in runs}
+    assert "95% interval -100.00 to +100.00 points" in " ".join(
+        seed_verdict("two", "turned", {"two": runs, "turned": turned})
+    )
+
+
+def with_accuracy(evaluation: Evaluation, share: float) -> Evaluation:
+    """The evaluation of a network that gets the first images right, this share of all."""
+    answers = np.where(np.arange(len(evaluation.labels)) < share * len(evaluation.labels), 0, 1) + evaluation.labels
+    return replace(evaluation, probabilities=np.eye(10)[answers % 10])
 
 
 def start_seeds(count: int) -> subprocess.Popen[str]:

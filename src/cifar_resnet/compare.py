@@ -1,7 +1,7 @@
 """Compares runs with the first one: what changed, and whether it is more than chance. Reads and draws nothing."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -97,8 +97,9 @@ Seeds = Mapping[int, ComparedRun]  # one setting trained from several seeds
 
 
 def seed_sample(runs: Seeds) -> SeedSample:
-    """Statistics of a setting's accuracies."""
-    return SeedSample.of([run.evaluation.accuracy for run in runs.values()])
+    """Statistics of a setting's accuracies. Student's t knows no bounds, so the interval is cut off at 0 and 100 %."""
+    sample = SeedSample.of([run.evaluation.accuracy for run in runs.values()])
+    return replace(sample, interval=sample.interval.within(0, 1))
 
 
 def describe_seeds(name: str, runs: Seeds) -> str:
@@ -130,7 +131,8 @@ def seed_verdict(first: str, other: str, groups: Mapping[str, Seeds]) -> Iterato
         return
     others = len(groups) - 1
     p_value = min(1.0, others * sample.p_value)
-    yield f"{difference}, 95% interval {points(*sample.interval)} points (paired t test: {p_text(p_value)})."
+    interval = sample.interval.within(-1, 1)
+    yield f"{difference}, 95% interval {points(*interval)} points (paired t test: {p_text(p_value)})."
     yield _meaning(p_value, "two equally good settings")
     if others > 1:
         yield f"p allows for {others} comparisons with {first} (Bonferroni)."

@@ -22,6 +22,10 @@ class Interval(NamedTuple):
         """Whether a difference with this interval is more than chance."""
         return self.low > 0 or self.high < 0
 
+    def within(self, lowest: float, highest: float) -> "Interval":
+        """Without the values that the figure cannot have; it holds the truth as often as before."""
+        return Interval(max(self.low, lowest), min(self.high, highest))
+
     def __format__(self, form: str) -> str:
         return f"{self.low:{form}} to {self.high:{form}}"
 
