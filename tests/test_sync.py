@@ -21,7 +21,7 @@ from support.project import PROJECT, TINY, MakeOnce, copy_project, enter
 
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import load_params
-from cifar_resnet.project import read_project
+from cifar_resnet.project import read_project, text_md5
 from cifar_resnet.tracking.lookup import find_runs
 from cifar_resnet.tracking.provenance import CHANGED, COMMIT, DIRTY, RECONSTRUCTED
 from cifar_resnet.tracking.publication import FILES, publish
@@ -133,6 +133,67 @@ def test_settings_that_no_stage_has_run_with_are_not_published(
     printed = printed_by_sync(capsys)
     assert "evaluate ran with evaluate.calibration_bins 15, params.yaml has 7: run `dvc repro`" in printed
     assert len(runs_in(project)) == len(before)
+
+
+def test_a_commit_that_git_refused_is_added_once_git_answers(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Git refuses the repository of another user, as in a container or on a shared disk."""
+    (published,) = runs_in(project)
+    MlflowClient(f"sqlite:///{project}/mlruns/mlflow.db").delete_run(published.info.run_id)
+    with monkeypatch.context() as patch:
+        patch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+        for completed in (ALL, frozenset[str]()):
+            publish(read_project(), completed)
+            (warning,) = capsys.readouterr().err.splitlines()
+            assert (
+                "has no commit. Git ignores the folder of another user: `git config --global --add safe.dir" in warning
+            )
+            assert warning.endswith(f"{project}`; then `python -m pipeline.sync` adds it")
+    (without,) = runs_in(project)
+    assert COMMIT not in without.data.tags
+
+    lock = (project / "dvc.lock").read_text()
+    (project / "dvc.lock").write_text(f"{lock}# edited\n")
+    sync.run(read_project())
+    assert "has no commit. Commit dvc.lock; then `python -m pipeline.sync` adds it" in capsys.readouterr().err
+    (project / "dvc.lock").write_text(lock)
+    assert f"noted commit {commit_id('HEAD')[:8]}, which recorded dvc.lock" in printed_by_sync(capsys)
+    (found,) = runs_in(project)
+    assert found.info.run_id == without.info.run_id
+    assert found.data.tags[COMMIT] == commit_id("HEAD")
+    assert RECONSTRUCTED in found.data.tags
+    assert "is complete" in printed_by_sync(capsys)
+
+
+def test_the_commit_of_a_run_has_the_code_of_all_stages_that_it_shows(project: Path) -> None:
+    """Commits and edits between two stages."""
+
+    def noted() -> tuple[str, str]:
+        publish(read_project(), frozenset({"gradcam_report"}))
+        (found,) = runs_in(project)
+        return found.data.tags[COMMIT], found.data.tags[DIRTY]
+
+    assert noted() == (commit_id("HEAD~"), "false"), "the last commit has the results, but no other code"
+    code = project / "src" / "report.py"
+    code.parent.mkdir()
+    code.write_text("A")
+    commit(project, "Code of a later stage")
+    with_code = commit_id("HEAD")
+    assert noted() == (with_code, "false")
+    code.write_text("B")
+    assert noted() == (with_code, "true")
+    commit(project, "Other code")
+    assert noted() == (commit_id("HEAD"), "false")
+
+    yaml = YAML()
+    lock = yaml.load(project / "dvc.lock")
+    lock["stages"]["train"]["deps"].append({"path": "src/report.py", "hash": "md5", "md5": text_md5("A"), "size": 1})
+    yaml.dump(lock, project / "dvc.lock")
+    assert noted() == (commit_id("HEAD"), "true"), "stage train ran with other code than the last stage"
+    code.write_text("A")
+    commit(project, "The first code again")
+    assert noted() == (commit_id("HEAD"), "false")
 
 
 def test_an_evaluation_of_other_weights_is_not_published(project: Path) -> None:

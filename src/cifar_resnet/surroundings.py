@@ -109,10 +109,20 @@ def git_repository() -> Finding:
             "no Git repository here (from a ZIP file, or copied?): `git init && git add -A && git commit -m Start`; or "
             "`dvc config --local core.no_scm true`, to work without one"
         )
-    for command, remedy in GIT_REMEDIES.items():
+    for command in GIT_REMEDIES:
         if git(*command.split()) is None:
-            return warning(remedy.format(Path.cwd()))
+            return warning(_git_remedy(command))
     return ok(f"Git commit {git('rev-parse', '--short', 'HEAD')}")
+
+
+def git_refusal() -> str | None:
+    """What to do if there is a Git repository, but Git is missing or refuses it; None if Git answers."""
+    needed = ("--version", "rev-parse --git-dir") if has_git() else ()
+    return next((_git_remedy(command) for command in needed if git(*command.split()) is None), None)
+
+
+def _git_remedy(command: str) -> str:
+    return GIT_REMEDIES[command].format(_git_folder())
 
 
 def git_history() -> Finding:
@@ -244,7 +254,11 @@ def store() -> Finding:
 
 def has_git() -> bool:
     """Whether this folder is in a Git repository; `git` itself may refuse to use it."""
-    return any((folder / ".git").exists() for folder in (Path.cwd(), *Path.cwd().parents))
+    return _git_folder() is not None
+
+
+def _git_folder() -> Path | None:
+    return next((folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / ".git").exists()), None)
 
 
 def works_without_git() -> bool:

@@ -52,12 +52,22 @@ def changed_settings(project: Project, commit: str) -> list[str]:
     return [f"{name}={value}" for name, value in project.tracked.items() if committed.get(name) != value]
 
 
+def have_same_code(commit: str, other: str) -> bool:
+    """Whether two commits have the same code; False if one of them is not in this repository."""
+    return _ask("diff", "--quiet", commit, other, "--", *CODE) is not None
+
+
 def _status(*paths: str) -> str | None:
-    """Git's list of changes and new files; a folder that Git ignores, like the demo's, is compared as the project."""
+    """Git's list of changes and new files."""
+    return _ask("status", "--porcelain", "--", *paths)
+
+
+def _ask(*arguments: str) -> str | None:
+    """Ask Git; a folder that Git ignores, like the demo's, is compared as the project."""
     top: tuple[str, ...] = ()
     if not git("ls-files", "--", PARAMS.name):
         top = ("--no-optional-locks", "--git-dir", git("rev-parse", "--absolute-git-dir") or "", "--work-tree", ".")
-    return git(*top, "status", "--porcelain", "--", *paths)
+    return git(*top, *arguments)
 
 
 def reconstruction_tags() -> tuple[dict[str, str], int]:

@@ -21,6 +21,7 @@ from cifar_resnet.project import LOCK, Project, file_md5, read_lock, state_key, 
 from cifar_resnet.records import remove_false_records
 from cifar_resnet.tracking import runs
 from cifar_resnet.tracking.champion import elect_champion, rated_facts
+from cifar_resnet.tracking.commit import note_commit
 from cifar_resnet.tracking.notes import DESCRIBED, DESCRIPTION, hand_over, has_own_description, has_own_name
 from cifar_resnet.tracking.provenance import EXPERIMENT, code_tags, machine_tags, reconstruction_tags
 from cifar_resnet.tracking.registry import find_model, has_files, register_model
@@ -70,6 +71,7 @@ def publish(project: Project, completed: frozenset[str] = frozenset()) -> Public
         publisher = _Publisher(store, project, results)
         run, claimed = publisher.claim_run(completed)
         actions += claimed
+        actions += note_commit(store, run, project, results.outs.keys(), completed)
         for step in (publisher.add_model, publisher.add_values, publisher.add_files, publisher.add_facts):
             actions += step(run)
         elected, note = elect_champion(store, project.params, results.data_md5)
