@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from mlflow.entities import Run
-from support.finished_pipeline import epochs, follow
+from support.finished_pipeline import ALL, epochs, follow
 
 from cifar_resnet import layout
 from cifar_resnet.errors import UserError
@@ -22,6 +22,7 @@ from cifar_resnet.params import Params
 from cifar_resnet.project import read_project
 from cifar_resnet.tracking.live import LiveRun
 from cifar_resnet.tracking.provenance import PID, PID_STARTED, is_dead, process_tags
+from cifar_resnet.tracking.publication import publish
 from cifar_resnet.tracking.runs import TRAINING, close_dead_runs
 from cifar_resnet.tracking.store import open_store
 from pipeline.demo import overlay
@@ -249,6 +250,36 @@ def test_a_store_that_failed_and_works_again_shows_how_the_training_ended(
         live.log_epoch(epochs(1)[0])
         database.execute("DROP TRIGGER full")
     assert "database or disk is full" in capsys.readouterr().err
+    assert only_run(tiny_params).info.status == "FINISHED"
+
+
+def hold_database(is_held: Event, seconds: float) -> None:
+    database = sqlite3.connect("mlruns/mlflow.db", isolation_level=None)
+    database.execute("BEGIN IMMEDIATE")
+    is_held.set()
+    time.sleep(seconds)
+    database.execute("ROLLBACK")
+
+
+def test_a_writer_that_holds_the_database_costs_one_line_and_the_run_is_complete_in_the_end(
+    project: Path, tiny_params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SQLite waits for 20 s, then says that the database is locked."""
+    first, second = epochs(2)
+    is_held = fork.Event()
+    with follow() as live:
+        live.log_epoch(first)
+        writer = fork.Process(target=hold_database, args=(is_held, 25))
+        writer.start()
+        assert is_held.wait(30)
+        live.log_epoch(second)
+        writer.join()
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert "database is locked" in warning
+    assert "pipeline.sync" in warning
+    assert curve(tiny_params, "epoch/test_loss") == [(1, 2.1)]
+    publish(read_project(), ALL)  # as `pipeline.sync` does
+    assert curve(tiny_params, "epoch/test_loss") == [(1, 2.1), (2, 1.05)]
     assert only_run(tiny_params).info.status == "FINISHED"
 
 
