@@ -4,10 +4,17 @@ import ast
 import importlib
 import inspect
 import re
+import shutil
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 from ruamel.yaml import YAML
+from support.finished_pipeline import run_train
+
+from cifar_resnet import layout
+from pipeline import train
+from pipeline.demo import overlay
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
@@ -30,6 +37,8 @@ OBSERVERS = (
     "src/cifar_resnet/plots/__init__.py",
     "src/cifar_resnet/tracking/",
 )  # fmt: skip
+FOLLOWERS = ("src/cifar_resnet/console.py", "src/cifar_resnet/tracking/")  # they get results, and give none back
+COMPUTING = ("albumentations", "cv2", "numpy", "pandas", "PIL", "scipy", "sklearn", "torch", "torchvision")
 UNTRACKED = {"runtime", "project", "inputs"}  # never change a result
 
 
@@ -49,13 +58,17 @@ def imported_files(file: Path) -> set[Path]:
 
 
 def imported_modules(file: Path) -> set[str]:
+    return {module for module in all_imported_modules(file) if module.split(".")[0] in ("pipeline", "cifar_resnet")}
+
+
+def all_imported_modules(file: Path) -> set[str]:
     modules: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {module for module in modules if module.split(".")[0] in ("pipeline", "cifar_resnet")}
+    return modules
 
 
 def is_observer(file: Path) -> bool:
@@ -94,6 +107,31 @@ def test_only_stage_download_depends_on_a_data_set_and_on_all_that_it_imports(pl
     needed = {file.relative_to(ROOT).as_posix() for file in imported_files(plugin) if not is_observer(file)}
     assert set(STAGES["download"]["deps"]) >= needed
     assert not [name for name in list(STAGES)[1:] if any("/datasets/" in dep for dep in STAGES[name]["deps"])]
+
+
+def test_an_observer_computes_nothing() -> None:
+    for name in OBSERVERS:
+        if not name.startswith(FOLLOWERS):
+            libraries = {module.split(".")[0] for module in all_imported_modules(ROOT / name)}
+            assert not libraries & set(COMPUTING), name
+
+
+def test_a_training_gives_the_same_bytes_if_nobody_follows_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    overlay(layout.PARAMS, {"train": {"batch_size": 8, "lr_min": 0.01, "lr_max": 0.1}}, layout.PARAMS)
+    run_train()
+    followed = layout.MODEL.read_bytes()
+    shutil.rmtree("checkpoints")
+    followers = [name for name, value in vars(train).items() if is_follower(value)]
+    assert followers == ["TrainingConsole", "live_training"]
+    for name in followers:
+        monkeypatch.setattr(train, name, MagicMock())
+    run_train()
+    assert layout.MODEL.read_bytes() == followed
+
+
+def is_follower(value: object) -> bool:
+    path = f"src/{str(getattr(value, '__module__', '')).replace('.', '/')}.py"
+    return path.startswith(FOLLOWERS)
 
 
 def test_the_stages_are_the_five_of_the_design_in_order() -> None:

@@ -1,5 +1,6 @@
 """The base class of every network, the classifier around it, and a function that changes its BatchNorm layers."""
 
+from collections.abc import Sequence
 from typing import TypeVar, cast
 
 import torch
@@ -14,7 +15,7 @@ class Network(nn.Module):
     There is no softmax, since the loss takes logits. `Classifier` adds it.
     """
 
-    mean: Tensor  # (1, 3, 1, 1), of the raw values 0 to 255; `networks.make_network` sets it
+    mean: Tensor  # (1, 3, 1, 1), of the raw values 0 to 255; `set_colours` sets both
     std: Tensor
     logit_scale = 1.0  # factor on the logits, which Grad-CAM leaves out
 
@@ -26,6 +27,10 @@ class Network(nn.Module):
     def gradcam_layers(self) -> dict[str, nn.Module]:
         """The layers that Grad-CAM can explain, under the names that `gradcam.layer` takes."""
         raise NotImplementedError
+
+    def set_colours(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Take the mean and standard deviation of the training pixels, per channel, for pixels in 0..1."""
+        self.mean, self.std = (255 * torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
 
     def normalize(self, images: Tensor) -> Tensor:
         """Raw uint8 images (N, H, W, 3) to standardised float32 (N, 3, H, W), channels last in memory."""
