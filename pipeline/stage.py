@@ -18,10 +18,10 @@ from typing import Any
 from cifar_resnet import layout
 from cifar_resnet.errors import UserError
 from cifar_resnet.project import DEFINITION, Project, Stage, read_project
-from cifar_resnet.records import remove_false_records, require_older, require_unchanged, write_receipt
+from cifar_resnet.records import remove_false_records, require_as_imported, require_unchanged, write_inputs
 from cifar_resnet.store_location import follow_move
 from cifar_resnet.surroundings import require_lasting_results
-from pipeline import STARTED_NS
+from pipeline import IMPORTED
 
 CLOSED_OR_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -80,20 +80,21 @@ def run_stage(stage: Stage, run: Callable[..., None], project: Project) -> None:
     """Run a stage and publish its results, if nothing that it depends on changes meanwhile."""
     require_lasting_results(project)
     inputs = project.inputs(stage.name)
-    require_older(inputs, STARTED_NS)
+    require_as_imported(inputs, IMPORTED)
     if removed := remove_false_records():  # this stage would use the false results
         raise UserError("\n".join(f"{line}: run `dvc repro` again" for line in removed))
     call(run, project=project, inputs=inputs, **vars(project.params))
     require_unchanged(stage.name, inputs)
+    require_as_imported(inputs, IMPORTED)  # some modules are imported when they are used
+    if os.environ.get("RANK", "0") == "0":  # of several training processes, the first writes
+        write_inputs(stage, inputs)
     if stage.published and layout.MODEL.exists():  # importing MLflow takes 2 s, and the other stages do not need it
         from cifar_resnet.distributed import is_worker
         from cifar_resnet.tracking.publication import publish_stage
 
-        if is_worker():
-            return
-        publish_stage(stage.name, project)
-        require_unchanged(stage.name, inputs)
-    write_receipt(stage, inputs)
+        if not is_worker():
+            publish_stage(stage.name, project, inputs)
+            require_unchanged(stage.name, inputs)
 
 
 def _has_closed_output() -> bool:

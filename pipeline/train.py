@@ -16,7 +16,7 @@ from cifar_resnet.lr_range import read_found_rates
 from cifar_resnet.model_file import save_model
 from cifar_resnet.params import AugmentParams, ComputeParams, DataParams, ModelParams, RuntimeParams, TrainParams
 from cifar_resnet.project import Inputs, Project, training_key
-from cifar_resnet.records import changed_since
+from cifar_resnet.records import changed_since, require_not_rewritten
 from cifar_resnet.tracking.live import live_training
 from cifar_resnet.training import LearningRates, Trainer, check_finite, make_training_data, require_workable
 from pipeline.stage import main
@@ -52,6 +52,7 @@ def run(
     console = TrainingConsole(state, len(training_data.held_out_labels))
 
     def save() -> None:
+        require_not_rewritten("train", inputs)  # no checkpoint may hold what was learnt from other images or labels
         checkpoint.save({**state.state_dict(), "computed": computed})
 
     def after_step(loss: Tensor, num_steps: int) -> None:

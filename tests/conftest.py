@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 from joblib import cpu_count
 from support.evaluated_digits import write_project
-from support.finished_pipeline import commit, run, write_outputs
+from support.finished_pipeline import commit, run, write_lock, write_outputs
 from support.project import PROJECT, TINY, MakeOnce, copy_project, enter
 from support.real_repro import STAGES, dvc, executed
 
@@ -178,6 +178,7 @@ def project(tiny_params: Params, tmp_path: Path, empty_store: Path, monkeypatch:
     shutil.copy(empty_store, tmp_path / "mlruns" / "mlflow.db")
     shutil.copy(PROJECT / "dvc.yaml", tmp_path)
     write_outputs(tmp_path, tiny_params)
+    write_lock("download", "lr_find")
     return tmp_path
 
 

@@ -8,13 +8,14 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from PIL import Image
-from support.finished_pipeline import ALL, run_train, write_outputs
+from support.finished_pipeline import ran, run_train, write_outputs
 from support.project import PROJECT, TINY
 from support.real_repro import dvc
 
 from cifar_resnet import layout
 from cifar_resnet.params import load_params
 from cifar_resnet.project import read_project
+from cifar_resnet.records import write_inputs
 from cifar_resnet.tracking.champion import CHAMPION, CLASSES, DATA
 from cifar_resnet.tracking.publication import publish, publish_stage
 from pipeline import download, evaluate, lr_find, sync
@@ -40,7 +41,7 @@ def publish_model(project: Path) -> Callable[..., tuple[str, ...]]:
         if split:  # other images in the test set
             np.save(project / "data" / "digits" / "test_images.npy", np.full((20, 32, 32, 3), split, np.uint8))
         overlay(PROJECT / "params.yaml", {**TINY, "train": {**TINY["train"], "seed": seed}}, layout.PARAMS)
-        publication = publish(read_project(), ALL)
+        publication = publish(read_project(), ran())
         return (*publication.actions, *filter(None, [publication.note]))
 
     return publish_one
@@ -63,8 +64,11 @@ def train_on(folder: str) -> None:
     lr_find.run(params.data, params.augment, params.model, params.lr_find, params.train, params.compute)
     run_train()
     evaluate.run(params.data, params.evaluate, params.compute)
-    dvc("commit", "--force", "download", "lr_find", "train", "evaluate")
-    publish_stage("evaluate", read_project())
+    project, stages = read_project(), ("download", "lr_find", "train", "evaluate")
+    for name in stages:
+        write_inputs(project.stages[name], project.inputs(name))
+    dvc("commit", "--force", *stages)
+    publish_stage("evaluate", project, project.inputs("evaluate"))
 
 
 @pytest.mark.usefixtures("workspace")

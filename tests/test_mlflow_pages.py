@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from support.finished_pipeline import ALL, epochs, follow
+from support.finished_pipeline import epochs, follow, ran
 
 from cifar_resnet.params import Params
 from cifar_resnet.project import read_project
@@ -25,7 +25,7 @@ LOAD = "system/cpu_utilization_percentage"
 def test_the_page_opens_at_the_newest_runs_and_its_columns_exist(
     project: Path, tiny_params: Params, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    publication = publish(read_project(), ALL)
+    publication = publish(read_project(), ran())
     capfd.readouterr()
     page = page_of_runs("without-runs")
     assert capfd.readouterr().err == (
@@ -45,7 +45,7 @@ def test_the_page_opens_at_the_newest_runs_and_its_columns_exist(
 
 
 def test_the_table_shows_the_demos_runs_if_the_project_has_none(project: Path, tiny_params: Params) -> None:
-    publish(read_project(), ALL)
+    publish(read_project(), ran())
     rows = rows_of_runs(tiny_params)
     runtime = tiny_params.runtime.model_copy(update={"experiment": "without-runs"})
     assert len(rows) == 2
@@ -64,7 +64,7 @@ def test_the_machines_load_is_logged_into_the_one_run_of_a_training(
     with follow() as second:  # it was interrupted before its first epoch ended, and starts again
         for epoch in epochs(2):
             second.log_epoch(epoch)
-    publish(read_project(), ALL)
+    publish(read_project(), ran())
     publish(read_project())
     (run,) = store.client.search_runs([store.experiment_id])
     assert first.target

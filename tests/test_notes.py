@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from support.finished_pipeline import ALL, epochs, follow, write_metrics, write_outputs
+from support.finished_pipeline import epochs, follow, ran, write_metrics, write_outputs
 from support.project import PROJECT, TINY, MakeOnce, copy_project, enter
 
 from cifar_resnet import layout
@@ -26,7 +26,7 @@ def publish_outputs(folder: Path, seed: int, accuracy: float) -> None:
     """Write the outputs of a training of this seed, and publish them."""
     overlay(PROJECT / "params.yaml", {**TINY, "train": {**TINY["train"], "seed": seed}}, layout.PARAMS)
     write_outputs(folder, load_params(layout.PARAMS), accuracy, seed)
-    publish(read_project(), ALL)
+    publish(read_project(), ran())
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +64,7 @@ def newest_run() -> Run:
 
 
 def actions() -> tuple[str, ...]:
-    return publish(read_project(), ALL).actions
+    return publish(read_project(), ran()).actions
 
 
 def dump() -> list[str]:
@@ -77,7 +77,7 @@ def test_a_run_that_a_person_renamed_and_described_keeps_both() -> None:
     client().update_run(run_id, name="the one for the talk")
     client().set_tag(run_id, DESCRIPTION, NOTE)
     before = dump()
-    publication = publish(read_project(), ALL)
+    publication = publish(read_project(), ran())
     assert (publication.actions, publication.run_name) == ((), "the one for the talk")
     assert dump() == before
     client().delete_tag(run_id, DESCRIPTION)  # whoever clears it gets ours again
@@ -93,8 +93,8 @@ def test_what_people_write_while_it_trains_stays_to_the_last_stage() -> None:
     (run,) = client().search_runs(experiments)
     client().update_run(run.info.run_id, name="a warm evening")
     client().set_tag(run.info.run_id, DESCRIPTION, NOTE)
-    assert "the run followed live is a warm evening now" in publish(read_project(), frozenset({"train"})).actions
-    publish(read_project(), ALL)
+    assert "the run followed live is a warm evening now" in publish(read_project(), ran("train")).actions
+    publish(read_project(), ran())
     (run,) = client().search_runs(experiments)
     assert (run.info.run_name, run.data.tags[DESCRIPTION]) == ("a warm evening", NOTE)
 
@@ -106,7 +106,7 @@ def test_a_description_from_before_the_notes_is_replaced_only_if_this_project_wr
     for shown, kept in ((after_training, ours), (f"{after_training} {NOTE}", f"{after_training} {NOTE}")):
         client().delete_tag(run_id, DESCRIBED)
         client().set_tag(run_id, DESCRIPTION, shown)
-        publish(read_project(), ALL)
+        publish(read_project(), ran())
         assert newest_run().data.tags[DESCRIPTION] == kept
 
 
@@ -115,7 +115,7 @@ def test_a_run_that_is_replaced_hands_over_what_people_wrote(published: Path) ->
     client().update_run(former, name="the one for the talk")
     client().set_tag(former, DESCRIPTION, NOTE)
     write_metrics(published, accuracy=0.8)
-    publish(read_project(), ALL)
+    publish(read_project(), ran())
     run = newest_run()
     assert run.info.run_id != former
     assert (run.info.run_name, run.data.tags[DESCRIPTION]) == ("the one for the talk", NOTE)
@@ -163,7 +163,7 @@ def test_a_registered_model_described_by_an_earlier_version_is_described_anew() 
 
 def test_an_alias_that_a_person_moved_stays_until_it_is_removed(published: Path) -> None:
     client().set_registered_model_alias(NAME, CHAMPION, "1")
-    publication = publish(read_project(), ALL)
+    publication = publish(read_project(), ran())
     assert publication.actions == ("described cifar10-resnet by its champion's model card",)
     assert publication.note
     assert "stays version 1, to which somebody moved the alias; the best is version 2, 85.00%" in publication.note
@@ -177,7 +177,7 @@ def test_in_a_store_from_before_it_was_noted_only_the_last_choice_is_this_projec
     client().delete_registered_model_tag(NAME, ELECTED)
     client().set_registered_model_alias(NAME, CHAMPION, "1")  # back to what was chosen before
     assert CHOSEN in client().get_model_version(NAME, "1").tags
-    publish(read_project(), ALL)
+    publish(read_project(), ran())
     assert int(client().get_model_version_by_alias(NAME, CHAMPION).version) == 1
     client().set_registered_model_alias(NAME, CHAMPION, "2")
     client().delete_registered_model_tag(NAME, ELECTED)

@@ -1,10 +1,13 @@
 """Edits while stages run, and linked caches: `dvc.lock`, DVC's cache and MLflow stay correct. With real DVC."""
 
-import json
+import os
+import py_compile
 import shutil
+import time
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from support.finished_pipeline import run, run_stages
 from support.real_repro import LOCK, all_runs, dvc, executed, start_repro, wait_for
 from test_checkpoint import full_disk
@@ -15,9 +18,10 @@ from cifar_resnet.errors import UserError
 from cifar_resnet.files import write_text
 from cifar_resnet.history import read_history
 from cifar_resnet.params import load_params
-from cifar_resnet.project import Inputs, path_md5, read_lock, read_project
-from cifar_resnet.records import remove_false_records, require_older, require_unchanged, write_receipt
-from cifar_resnet.tracking.runs import STATE
+from cifar_resnet.project import Inputs, file_md5, path_md5, read_lock, read_project
+from cifar_resnet.records import remove_false_records, require_as_imported, require_unchanged, write_inputs
+from cifar_resnet.tracking.false_runs import CHECKED
+from cifar_resnet.tracking.runs import MODEL, STATE, TRAINING
 from pipeline.demo import overlay
 
 
@@ -62,11 +66,8 @@ def test_no_stage_writes_into_a_linked_cache(finished: Path) -> None:
 
 def test_a_record_made_from_an_edit_after_the_end_of_a_stage_is_removed_with_its_cached_copy(workspace: Path) -> None:
     dvc("repro", "download")
-    before = LOCK.read_bytes()
-    LOCK.unlink()  # as it was when the stage ended
-    write_receipt(read_project().stages["download"], read_project().inputs("download"))
     change(data={"split_seed": 7})
-    LOCK.write_bytes(before.replace(b"data.split_seed: 0", b"data.split_seed: 7"))
+    LOCK.write_bytes(LOCK.read_bytes().replace(b"data.split_seed: 0", b"data.split_seed: 7"))
     (removed,) = remove_false_records()
     assert "download" in removed
     assert "data.split_seed 0, params.yaml has 7" in removed
@@ -76,20 +77,65 @@ def test_a_record_made_from_an_edit_after_the_end_of_a_stage_is_removed_with_its
 
 def test_a_stage_whose_record_was_removed_runs_again_with_the_same_inputs(workspace: Path) -> None:
     dvc("repro", "download")
-    after = LOCK.read_bytes()
-    LOCK.unlink()  # as it was when the stage ended
     stage, inputs = read_project().stages["download"], read_project().inputs("download")
-    write_receipt(stage, Inputs(inputs.settings, {**inputs.files, "pipeline/download.py": "before an edit"}))
-    LOCK.write_bytes(after)
+    write_inputs(stage, Inputs(inputs.settings, {**inputs.files, "pipeline/download.py": "before an edit"}))
+    recorded = read_lock()["download"].outs["reports/inputs/download.json"]
+    written = path_md5(Path("reports/inputs/download.json"))
+    LOCK.write_text(LOCK.read_text().replace(recorded, written))  # as if DVC had hashed the module after an edit
     assert len(remove_false_records()) == 1
     assert executed(dvc("repro", "download")) == ["download"]
 
 
 def test_a_true_record_stays(workspace: Path) -> None:
     dvc("repro", "download")
-    assert json.loads(Path("checkpoints/receipts/download.json").read_text())["recorded_before"] is None
     assert remove_false_records() == []
     assert "download" in read_lock()
+
+
+def test_what_dvc_commit_claims_is_not_believed(finished: Path) -> None:
+    before = len(all_runs(finished))
+    change(train={"epochs": 3})
+    dvc("commit", "--force", "train")
+    assert read_lock()["train"].inputs.settings["train.epochs"] == 3
+    printed = run("python", "-m", "pipeline.sync", cwd=finished)
+    assert "removed from dvc.lock: train, recorded with a change that it did not run with (train.epochs 2" in printed
+    assert len(all_runs(finished)) == before
+    assert executed(dvc("repro"))[0] == "train"
+
+
+OLD_RULE = {"lr_find": {"rule": "valley", "seed": 4}, "train": {"lr_max": 0.2}}
+OLD_DATA = {"data": {"test_share": 0.4}, "evaluate": {"grid_images": 9}}
+
+
+@pytest.mark.parametrize(
+    ("options", "changes", "reason"),
+    [
+        (["--force", "--single-item", "train"], OLD_RULE, "lr_find ran with lr_find.rule descent_end"),
+        (["--downstream", "evaluate"], OLD_DATA, "download ran with data.test_share 0.2, params.yaml has 0.4"),
+    ],
+)
+def test_a_stage_run_without_those_before_it_publishes_nothing_and_says_why(
+    finished: Path, options: list[str], changes: dict[str, dict[str, object]], reason: str
+) -> None:
+    before = {found.info.run_id for found in all_runs(finished)}
+    change(**changes)
+    printed = dvc("repro", *options)
+    assert f"not published: {reason}" in printed or f"does not follow this training: {reason}" in printed
+    assert {found.info.run_id for found in all_runs(finished)} == before
+
+
+def test_sync_removes_a_run_whose_settings_did_not_make_its_results_and_says_so(finished: Path) -> None:
+    (true,) = all_runs(finished)
+    client = MlflowClient(f"sqlite:///{finished}/mlruns/mlflow.db")
+    tags = {name: true.data.tags[name] for name in (MODEL, TRAINING)} | {STATE: "of other settings"}
+    false = client.create_run(true.info.experiment_id, run_name="false", tags=tags)
+    for name, value in {**true.data.params, "lr_find.rule": "steepest"}.items():
+        client.log_param(false.info.run_id, name, value)
+    client.delete_tag(true.info.run_id, CHECKED)
+    printed = run("python", "-m", "pipeline.sync", cwd=finished)
+    assert "removed false, which says lr_find.rule steepest instead of descent_end for its results" in printed
+    assert [found.info.run_id for found in all_runs(finished)] == [true.info.run_id]
+    assert "nothing to do" in run("python", "-m", "pipeline.sync", cwd=finished)
 
 
 def test_the_inputs_on_disk_are_those_that_dvc_records(finished: Path) -> None:
@@ -109,12 +155,67 @@ def test_files_that_systems_leave_among_pictures_make_no_record_false(workspace:
     assert read_lock()["download"].inputs.difference(read_project().inputs("download")) is None
 
 
-def test_code_that_changed_while_a_process_started_is_refused(tmp_path: Path) -> None:
+def test_code_that_is_not_what_the_process_imported_is_refused_whatever_its_time(tmp_path: Path) -> None:
     module = tmp_path / "module.py"
-    module.write_text("")
-    require_older(Inputs({}, {str(module): ""}), started_ns=module.stat().st_ctime_ns)
-    with pytest.raises(Exception, match=r"module\.py was changed while this process started"):
-        require_older(Inputs({}, {str(module): ""}), started_ns=module.stat().st_ctime_ns - 1)
+    module.write_text("rate = 0.1")
+    imported = {str(module): file_md5(module)}
+    os.utime(module, ns=(0, 2**62))  # a clock that was far ahead
+    inputs = Inputs({}, {str(module): file_md5(module)})
+    require_as_imported(inputs, imported)
+    before = module.stat()
+    module.write_text("rate = 0.2")
+    os.utime(module, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(UserError, match=r"module\.py was changed while this process started: start it again"):
+        require_as_imported(Inputs({}, {str(module): file_md5(module)}), imported)
+
+
+def test_stages_run_what_the_source_says_even_if_bytecode_of_the_same_time_says_otherwise(workspace: Path) -> None:
+    module = Path("pipeline/constant.py")
+    program = ["python", "-c", "from pipeline import IMPORTED, constant; print(constant.RATE, IMPORTED)"]
+    module.write_text("RATE = 1")
+    os.utime(module, (1, 1))
+    py_compile.compile(str(module))
+    module.write_text("RATE = 2")
+    os.utime(module, (1, 1))
+    printed = run(*program, cwd=workspace)
+    assert printed.startswith("2 ")
+    assert file_md5(module) in printed
+
+
+LABELS = Path("data/digits/train_labels.npy")
+
+
+def write_in_place(content: bytes) -> None:
+    with LABELS.open("r+b") as file:
+        file.write(content)
+
+
+def test_labels_changed_while_a_training_reads_them_are_not_learnt(finished: Path) -> None:
+    change(train={"epochs": 8}, runtime={"checkpoint_steps": 1})
+    true = LABELS.read_bytes()
+    repro = start_repro(log := finished.with_name("log"))
+    wait_for(lambda: "EPOCH: 2" in log.read_text())
+    write_in_place(true[:-8000] + bytes(8000))
+    time.sleep(0.02)
+    write_in_place(true)
+    assert repro.wait() != 0
+    assert f"error: {LABELS} was written to while train ran" in log.read_text()
+    assert "continuing from the checkpoint" in dvc("repro", "train")
+    honest = layout.MODEL.read_bytes()
+    shutil.rmtree("checkpoints")
+    dvc("repro", "--force", "--single-item", "train")
+    assert layout.MODEL.read_bytes() == honest
+
+
+def test_a_new_link_to_the_data_is_no_change_of_them(finished: Path) -> None:
+    inputs = read_project().inputs("train")
+    Path("link.npy").hardlink_to(LABELS)
+    require_unchanged("train", inputs)
+    before = LABELS.stat()
+    write_in_place(LABELS.read_bytes()[:-8] + bytes(8))
+    os.utime(LABELS, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(UserError, match="data/digits"):
+        require_unchanged("train", inputs)
 
 
 def test_sync_publishes_no_setting_that_no_stage_has_run_with(finished: Path) -> None:

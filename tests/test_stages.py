@@ -224,7 +224,7 @@ def test_a_sweep_without_rates_stops_only_a_training_that_needs_them(
     numbers = {"lr_min": 0.01, "lr_max": 0.1}
     assert vars(train.choose_rates(settings.train.model_copy(update=numbers))) == numbers
     evaluate.run(settings.data, settings.evaluate, settings.compute)
-    assert {name for name, _ in Results({"lr_find": ()}, None, None).values} == {
+    assert {name for name, _ in Results({"lr_find": ()}, {}, has_other_settings=False, data_md5=None).values} == {
         "lr_find/lr", "lr_find/loss", "lr_find/smoothed_loss"
     }  # fmt: skip
     layout.LR_FOUND.unlink()  # no file is another case

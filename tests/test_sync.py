@@ -16,7 +16,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from ruamel.yaml import YAML
-from support.finished_pipeline import ALL, commit, run, write_dvc_project, write_outputs
+from support.finished_pipeline import commit, defined_stages, run, write_dvc_project, write_outputs
 from support.project import PROJECT, TINY, MakeOnce, copy_project, enter
 
 from cifar_resnet.errors import UserError
@@ -96,7 +96,7 @@ def test_results_on_a_web_server_are_all_that_a_fresh_clone_needs(
     assert "is missing: run `dvc pull`" in printed_by_sync(capsys)
     with web_server(remote) as address:
         run("dvc", "remote", "add", "--local", "--default", "published", address, cwd=clone)
-        run("dvc", "pull", *ALL, cwd=clone)
+        run("dvc", "pull", *(name for name, stage in defined_stages().items() if stage.published), cwd=clone)
     environment = {"PYTHONPATH": str(PROJECT), "PATH": os.environ["PATH"]}
     assert "files added: 17" in run(sys.executable, "-m", "pipeline.sync", cwd=clone, env=environment)
     monkeypatch.chdir(project)
@@ -143,7 +143,7 @@ def test_a_commit_that_git_refused_is_added_once_git_answers(
     MlflowClient(f"sqlite:///{project}/mlruns/mlflow.db").delete_run(published.info.run_id)
     with monkeypatch.context() as patch:
         patch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-        for completed in (ALL, frozenset[str]()):
+        for completed in (ran(), {}):
             publish(read_project(), completed)
             (warning,) = capsys.readouterr().err.splitlines()
             assert (
@@ -170,7 +170,7 @@ def test_the_commit_of_a_run_has_the_code_of_all_stages_that_it_shows(project: P
     """Commits and edits between two stages."""
 
     def noted() -> tuple[str, str]:
-        publish(read_project(), frozenset({"gradcam_report"}))
+        publish(read_project(), ran("gradcam_report"))
         (found,) = runs_in(project)
         return found.data.tags[COMMIT], found.data.tags[DIRTY]
 
@@ -248,7 +248,8 @@ def test_a_commit_and_its_run_lead_to_each_other(project: Path, capsys: pytest.C
 def test_a_commit_made_before_a_setting_existed_keeps_its_run(project: Path) -> None:
     now = read_project()
     before = {**now.settings, "gradcam": {"method": "layercam"}}  # the other settings did not exist yet
-    published = publish(replace(now, settings=before), ALL)
+    older = replace(now, settings=before)
+    published = publish(older, {name: older.inputs(name) for name in older.stages})
     YAML().dump(before, project / "params.yaml")
     commit(project, "An older version of the settings")
     overlay(PROJECT / "params.yaml", TINY, project / "params.yaml")

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from mlflow.entities import Run
-from support.finished_pipeline import ALL, epochs, follow
+from support.finished_pipeline import epochs, follow, ran
 
 from cifar_resnet import layout
 from cifar_resnet.errors import UserError
@@ -278,7 +278,7 @@ def test_a_writer_that_holds_the_database_costs_one_line_and_the_run_is_complete
     assert "database is locked" in warning
     assert "pipeline.sync" in warning
     assert curve(tiny_params, "epoch/test_loss") == [(1, 2.1)]
-    publish(read_project(), ALL)  # as `pipeline.sync` does
+    publish(read_project(), ran())  # as `pipeline.sync` does
     assert curve(tiny_params, "epoch/test_loss") == [(1, 2.1), (2, 1.05)]
     assert only_run(tiny_params).info.status == "FINISHED"
 

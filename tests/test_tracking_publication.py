@@ -11,7 +11,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from support.finished_pipeline import ALL, epochs, follow, write_json, write_metrics, write_outputs, write_table
+from support.finished_pipeline import epochs, follow, ran, write_json, write_metrics, write_outputs, write_table
 from support.project import TINY
 
 from cifar_resnet import layout
@@ -19,7 +19,7 @@ from cifar_resnet.history import write_history
 from cifar_resnet.model_file import load_model
 from cifar_resnet.networks.base import Classifier
 from cifar_resnet.params import Params, load_params
-from cifar_resnet.project import path_md5, read_project
+from cifar_resnet.project import read_project
 from cifar_resnet.store_location import follow_move
 from cifar_resnet.tracking.groups import publish_group
 from cifar_resnet.tracking.publication import SAME_WEIGHTS, publish
@@ -60,7 +60,7 @@ def database_dump() -> list[str]:
 
 
 def test_a_run_holds_settings_curves_figures_files_data_set_and_model(project: Path, tiny_params: Params) -> None:
-    publication = publish(read_project(), ALL)
+    publication = publish(read_project(), ran())
     run = published_run(tiny_params)
     assert publication.run_id == run.info.run_id
     assert run.info.run_name == f"digits-2ep-seed0-75.00-{run.data.tags[STATE][:8]}"
@@ -85,7 +85,7 @@ def test_a_run_holds_settings_curves_figures_files_data_set_and_model(project: P
 def test_the_registered_model_takes_raw_images_and_answers_as_the_weights_do(
     project: Path, tiny_params: Params
 ) -> None:
-    publish(read_project(), ALL)
+    publish(read_project(), ran())
     images = np.load("data/digits/test_images.npy")
     served = mlflow.pyfunc.load_model(f"models:/{tiny_params.runtime.registered_model}@champion")
     with torch.inference_mode():
@@ -99,14 +99,14 @@ def test_the_registered_model_takes_raw_images_and_answers_as_the_weights_do(
 
 
 def test_publishing_again_changes_nothing_at_all(project: Path, tiny_params: Params) -> None:
-    publish(read_project(), ALL)
+    publish(read_project(), ran())
     before = database_dump()
-    assert publish(read_project(), ALL).actions == ()
+    assert publish(read_project(), ran()).actions == ()
     assert database_dump() == before
 
 
 def test_a_group_holds_the_run_of_a_state_even_if_no_experiment_made_it(project: Path, tiny_params: Params) -> None:
-    publish(read_project(), ALL)  # from the workspace, not from an experiment
+    publish(read_project(), ran())  # from the workspace, not from an experiment
     state = published_run(tiny_params).data.tags[STATE]
     assert publish_group(tiny_params, "seeds", {state, "another"}, {"seeds/mean": 0.75}).endswith("holds 1 run")
     (child,) = (run for run in active_runs(tiny_params) if run.data.tags.get(STATE) == state)
@@ -118,10 +118,12 @@ def test_several_stages_complete_one_run(project: Path, tiny_params: Params) -> 
         for epoch in epochs(2):
             live.log_epoch(epoch)
     followed = published_run(tiny_params)
-    publish(read_project(), frozenset({"train"}))
-    assert published_run(tiny_params).data.metrics.keys() == followed.data.metrics.keys() | {"lr_min", "lr_max"}
-    publish(read_project(), frozenset({"lr_find", "train", "evaluate"}))
-    publish(read_project(), ALL)
+    publish(read_project(), ran("train"))
+    shown = published_run(tiny_params).data.metrics.keys()
+    assert shown >= followed.data.metrics.keys() | {"lr_min", "lr_max"}
+    assert not [name for name in shown if name.startswith("evaluate/")]
+    publish(read_project(), ran("lr_find", "train", "evaluate"))
+    publish(read_project(), ran())
     run = published_run(tiny_params)
     assert run.info.run_id == followed.info.run_id
     assert len(client().get_metric_history(run.info.run_id, "epoch/train_loss")) == 2
@@ -132,37 +134,37 @@ def test_a_class_of_any_name_has_a_metric_of_its_own(project: Path, tiny_params:
     metrics = json.loads(layout.TEST_METRICS.read_text(encoding="utf-8"))
     metrics["per_class_accuracy"] = {"a & b": 0.1, "a % b": 0.2, "x" * 250: 0.3, "größer": 0.4}
     layout.TEST_METRICS.write_text(json.dumps(metrics), encoding="utf-8")
-    publish(read_project(), ALL)
+    publish(read_project(), ran())
     logged = published_run(tiny_params).data.metrics
     shown = {name.rpartition("/")[2]: value for name, value in logged.items() if "per_class" in name}
     assert shown == {"a _ b": 0.1, "a _ b 1": 0.2, "x" * 200: 0.3, "größer": 0.4}
 
 
 def test_a_forced_repetition_leaves_no_second_run(project: Path, tiny_params: Params) -> None:
-    first = publish(read_project(), ALL)
+    first = publish(read_project(), ran())
     with follow() as live:
         live.log_epoch(epochs(1)[0])
         assert len(active_runs(tiny_params)) == 2
-    repetition = publish(read_project(), frozenset({"train"}))
+    repetition = publish(read_project(), ran("train"))
     assert published_run(tiny_params).info.run_id == first.run_id == repetition.run_id
     assert "a duplicate of it" in repetition.actions[0]
 
 
 def test_other_figures_for_the_same_state_replace_its_run(project: Path, tiny_params: Params) -> None:
-    first = publish(read_project(), ALL)
+    first = publish(read_project(), ran())
     write_metrics(project, accuracy=0.5)
-    second = publish(read_project(), ALL)
+    second = publish(read_project(), ran())
     run = published_run(tiny_params)
     assert run.info.run_id == second.run_id != first.run_id
     assert [metric.value for metric in client().get_metric_history(run.info.run_id, "evaluate/accuracy")] == [0.5]
 
 
 def test_a_changed_file_or_a_lost_one_is_published_again(project: Path, tiny_params: Params) -> None:
-    publish(read_project(), ALL)
+    publish(read_project(), ran())
     layout.GRADCAM_PAGE.write_text("<!doctype html><title>Better</title>")
     (lost,) = Path("mlruns/artifacts").rglob("misclassified.png")
     lost.unlink()
-    publication = publish(read_project(), ALL)
+    publication = publish(read_project(), ran())
     assert publication.actions == ("files added: 2",)
     assert publication.run_id
     assert "Better" in Path(client().download_artifacts(publication.run_id, "gradcam/index.html")).read_text()
@@ -170,9 +172,9 @@ def test_a_changed_file_or_a_lost_one_is_published_again(project: Path, tiny_par
 
 
 def test_a_workspace_with_fewer_results_takes_nothing_from_the_run(project: Path, tiny_params: Params) -> None:
-    publish(read_project(), ALL)
+    publish(read_project(), ran())
     complete = published_run(tiny_params)
-    publish(read_project(), frozenset({"lr_find", "train"}))
+    publish(read_project(), ran("lr_find", "train"))
     run = published_run(tiny_params)
     assert run.info.run_name == complete.info.run_name
     assert run.data.metrics == complete.data.metrics
@@ -180,9 +182,9 @@ def test_a_workspace_with_fewer_results_takes_nothing_from_the_run(project: Path
 
 
 def test_a_change_to_evaluation_alone_is_a_new_run_of_the_same_model(project: Path, tiny_params: Params) -> None:
-    publish(read_project(), ALL)
+    publish(read_project(), ran())
     other = with_settings(project, evaluate={"calibration_bins": 7})
-    publish(read_project(), ALL)
+    publish(read_project(), ran())
     first, second = active_runs(other)
     assert {first.data.params["evaluate.calibration_bins"], second.data.params["evaluate.calibration_bins"]} == {
         "7", "15",
@@ -202,14 +204,14 @@ def test_a_training_followed_under_other_settings_of_a_later_stage_is_published_
         for epoch in epochs(2):
             live.log_epoch(epoch)
     other = with_settings(project, gradcam={"layer": "layer1"})
-    publish(read_project(), ALL)
+    publish(read_project(), ran())
     assert published_run(other).data.params["gradcam.layer"] == "layer1"
 
 
 def test_settings_that_shape_no_result_make_no_new_run(project: Path, tiny_params: Params) -> None:
-    publish(read_project(), ALL)
+    publish(read_project(), ran())
     with_settings(project, runtime={"checkpoint_steps": 7}, data={"sources": {"cifar10": ["elsewhere"]}})
-    assert publish(read_project(), ALL).actions == ()
+    assert publish(read_project(), ran()).actions == ()
 
 
 def test_champion_is_the_oldest_of_the_most_accurate(project: Path, tiny_params: Params) -> None:
@@ -217,7 +219,7 @@ def test_champion_is_the_oldest_of_the_most_accurate(project: Path, tiny_params:
     for seed, accuracy in enumerate([0.75, 0.7, 0.9, 0.9, 0.89]):
         write_outputs(project, tiny_params, accuracy, seed)
         with_settings(project, train={"seed": seed})
-        publish(read_project(), ALL)
+        publish(read_project(), ran())
         holders.append(champion(tiny_params))
     assert holders == ["1", "1", "3", "3", "3"]
 
@@ -232,7 +234,7 @@ def test_each_version_has_its_model_card_and_the_registered_model_has_the_champi
         write_outputs(project, tiny_params, accuracy, seed)
         layout.MODEL_CARD.write_text(card)
         with_settings(project, train={"seed": seed})
-        publish(read_project(), ALL)
+        publish(read_project(), ran())
     first, best, last = (client().get_model_version(name, number).description or "" for number in "123")
     assert (first, last) == ("# First\n", "# Last\n")
     assert best.startswith("# Best\na line\n")
@@ -241,7 +243,7 @@ def test_each_version_has_its_model_card_and_the_registered_model_has_the_champi
     assert described.endswith(f"Now it is version 2:\n\n{best}")
     assert len(described) <= 5000
     layout.MODEL_CARD.write_text("# Last, corrected\n")
-    assert publish(read_project(), ALL).actions == ("described version 3 by its model card", "files added: 1")
+    assert publish(read_project(), ran()).actions == ("described version 3 by its model card", "files added: 1")
 
 
 def publish_rival(project: Path, params: Params, seed: int, accuracy: float, validation: float | None = None) -> str:
@@ -254,7 +256,7 @@ def publish_rival(project: Path, params: Params, seed: int, accuracy: float, val
     if validation is not None:
         history = [replace(e, held_out_name="validation", held_out_accuracy=validation) for e in epochs(2)]
         write_history(layout.HISTORY, history)
-    return "\n".join(publish(read_project(), ALL).actions)
+    return "\n".join(publish(read_project(), ran()).actions)
 
 
 def test_champion_is_chosen_by_validation_accuracy_where_both_models_have_one(
@@ -290,59 +292,57 @@ def test_a_version_registered_by_hand_is_no_rival(project: Path, tiny_params: Pa
     open_store(tiny_params.runtime.experiment)
     client().create_registered_model(name)
     client().create_model_version(name, (project / "models").as_uri(), tags=tags)
-    publish(read_project(), ALL)
+    publish(read_project(), ran())
     assert champion(tiny_params) == "2"
 
 
 def test_a_model_that_was_left_half_logged_is_logged_anew(project: Path, tiny_params: Params) -> None:
     store = open_store(tiny_params.runtime.experiment)
-    publish(read_project(), ALL)
+    publish(read_project(), ran())
     (model,) = store.client.search_logged_models([store.experiment_id])
     store.client.finalize_logged_model(model.model_id, "FAILED")
-    publish(read_project(), ALL)
+    publish(read_project(), ran())
     (anew,) = store.client.search_logged_models([store.experiment_id])
     assert anew.model_id != model.model_id
     assert anew.status == "READY"
 
 
 def test_the_data_set_is_not_needed_to_publish(project: Path, tiny_params: Params) -> None:
-    data = {"path": "data/digits", "md5": path_md5(project / "data/digits")}
     shutil.rmtree(project / "data")
-    write_json(project / "dvc.lock", {"stages": {"download": {"outs": [data]}}})
-    publish(read_project(), ALL)
+    publish(read_project(), ran("lr_find", "train", "evaluate", "gradcam_report"))
     assert champion(tiny_params) == "1"
 
 
 def test_all_but_a_damaged_model_is_published(project: Path, tiny_params: Params) -> None:
     layout.MODEL.write_text("weights")
-    publication = publish(read_project(), ALL)
+    publication = publish(read_project(), ran())
     assert any("the model is not published" in action for action in publication.actions)
     assert published_run(tiny_params).data.metrics["evaluate/accuracy"] == 0.75
 
 
 def test_infinite_values_of_the_sweep_are_left_out(project: Path, tiny_params: Params) -> None:
     write_json(layout.LR_FOUND, json.loads(layout.LR_FOUND.read_text()) | {"suggestions": {"valley": float("nan")}})
-    publish(read_project(), ALL)
+    publish(read_project(), ran())
     assert "lr_find/suggestion/valley" not in published_run(tiny_params).data.metrics
 
 
 def test_a_run_from_before_version_1_gets_the_tags_of_now(project: Path, tiny_params: Params) -> None:
-    first = publish(read_project(), ALL)
+    first = publish(read_project(), ran())
     run = published_run(tiny_params)
     client().set_tag(run.info.run_id, "state", "as commit 9a3d801 made it")
     for tag in (STATE, MODEL, TRAINING):
         client().delete_tag(run.info.run_id, tag)
-    assert publish(read_project(), ALL).run_id == first.run_id
+    assert publish(read_project(), ran()).run_id == first.run_id
     assert "state" not in published_run(tiny_params).data.tags
 
 
 def test_deleted_artifacts_are_restored_and_the_champion_answers_again(project: Path, tiny_params: Params) -> None:
-    first = publish(read_project(), ALL)
+    first = publish(read_project(), ran())
     shutil.rmtree("mlruns/artifacts")
-    actions = publish(read_project(), ALL).actions
+    actions = publish(read_project(), ran()).actions
     assert actions[0] == "restored the model's files"
     assert actions[1].startswith("files added: ")
-    assert publish(read_project(), ALL).actions == ()
+    assert publish(read_project(), ran()).actions == ()
     assert published_run(tiny_params).info.run_id == first.run_id
     served = mlflow.pyfunc.load_model(f"models:/{tiny_params.runtime.registered_model}@champion")
     assert served.predict(np.zeros((1, 32, 32, 3), dtype=np.uint8)).shape == (1, 10)
@@ -350,24 +350,24 @@ def test_deleted_artifacts_are_restored_and_the_champion_answers_again(project: 
 
 def test_a_version_whose_model_was_deleted_is_replaced_by_a_new_one(project: Path, tiny_params: Params) -> None:
     store = open_store(tiny_params.runtime.experiment)
-    publish(read_project(), ALL)
+    publish(read_project(), ran())
     (model,) = store.client.search_logged_models([store.experiment_id])
     store.client.delete_logged_model(model.model_id)
-    assert any("removed version 1" in action for action in publish(read_project(), ALL).actions)
+    assert any("removed version 1" in action for action in publish(read_project(), ran()).actions)
     assert champion(tiny_params) == "2"
 
 
 def test_versions_that_another_experiment_registered_stay(project: Path, tiny_params: Params) -> None:
-    publish(read_project(), ALL)
+    publish(read_project(), ran())
     with_settings(project, train={"seed": 1}, runtime={"experiment": "another"})
     write_outputs(project, tiny_params, accuracy=0.5, seed=1)
-    publish(read_project(), ALL)
+    publish(read_project(), ran())
     assert len(client().search_model_versions()) == 2
 
 
 def test_every_location_in_a_moved_store_is_found(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`follow_move` rewrites MLflow's own tables; another version may store locations in other places."""
-    publish(read_project(), ALL)
+    publish(read_project(), ran())
     moved = project / "elsewhere" / "mlflow.db"
     moved.parent.mkdir()
     shutil.copy(project / "mlruns" / "mlflow.db", moved)

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 
 import pytest
 from mlflow.entities import Run
-from support.finished_pipeline import ALL, epochs, follow
+from support.finished_pipeline import epochs, follow, ran
 
 from cifar_resnet.errors import UserError
 from cifar_resnet.params import Params
@@ -85,11 +85,11 @@ def test_a_server_that_dies_in_mid_training_has_the_whole_run_after_it_is_back(
     said += capsys.readouterr().err
     assert said.count("warning: MLflow failed") == 2
     with pytest.raises(UserError, match="failed: NewConnectionError") as refused:
-        publish(read_project(), ALL)
+        publish(read_project(), ran())
 
     with mlflow_server(port, project, database):
         assert only_run(tiny_params).info.status == "RUNNING"
-        publish(read_project(), ALL)
+        publish(read_project(), ran())
         run = only_run(tiny_params)
         assert run.info.status == "FINISHED"
         client = open_store(tiny_params.runtime.experiment).client
@@ -98,7 +98,7 @@ def test_a_server_that_dies_in_mid_training_has_the_whole_run_after_it_is_back(
         page = Path(client.download_artifacts(run.info.run_id, "gradcam/index.html"))
         assert page.read_bytes() == (project / "reports/gradcam/index.html").read_bytes()
         assert client.get_model_version_by_alias(tiny_params.runtime.registered_model, "champion")
-        assert publish(read_project(), ALL).actions == ()
+        assert publish(read_project(), ran()).actions == ()
     said += str(refused.value) + "".join(capsys.readouterr())
     kept = (
         (project / "server.db").read_bytes(),
@@ -154,6 +154,6 @@ def test_a_server_on_postgresql_holds_the_same_run(
             for epoch in epochs(2):
                 live.log_epoch(epoch)
         followed = only_run(tiny_params)
-        publish(read_project(), ALL)
+        publish(read_project(), ran())
         assert only_run(tiny_params).info.run_id == followed.info.run_id
-        assert publish(read_project(), ALL).actions == ()
+        assert publish(read_project(), ran()).actions == ()

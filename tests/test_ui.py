@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 
 import psutil
 import pytest
-from support.finished_pipeline import ALL
+from support.finished_pipeline import ran
 from support.project import PROJECT
 from test_tracking_server import free_port, wait_for
 
@@ -92,7 +92,7 @@ def test_the_ui_shows_files_of_a_store_that_is_used_by_another_path(
     with running_ui(project / "ui.log") as (port, _), monkeypatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{link}/mlflow.db")
         assert follow_move() is None
-        published = publish(read_project(), ALL)
+        published = publish(read_project(), ran())
         link.unlink()
         file = f"http://127.0.0.1:{port}/get-artifact?path=model_card.md&run_uuid={published.run_id}"
         with urlopen(file, timeout=30) as response:

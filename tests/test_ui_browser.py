@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
-from support.finished_pipeline import ALL
+from support.finished_pipeline import ran
 from test_tracking_server import free_port, wait_for
 
 from cifar_resnet.project import read_project
@@ -30,7 +30,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 def test_the_ui_opens_at_the_runs_and_shows_their_pictures(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    publication = publish(read_project(), ALL)
+    publication = publish(read_project(), ran())
     assert publication.run_name
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
     port = free_port()

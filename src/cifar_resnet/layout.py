@@ -29,6 +29,7 @@ LEARNING_CURVES = EVALUATION / "learning_curves.png"
 GRADCAM_PAGE = REPORTS / "gradcam" / "index.html"
 GRADCAM_PLOT = REPORTS / "gradcam" / "gradcam.png"
 MODEL_CARD = REPORTS / "model_card.md"
+INPUTS = REPORTS / "inputs"  # for each stage, what it ran with: STAGE.json
 COMPARISONS = REPORTS / "compare"
 
 DEMO = Path("build") / "demo"  # a project of its own, which `make demo` makes

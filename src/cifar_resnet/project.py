@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ DEFINITION = Path("dvc.yaml")
 LOCK = Path("dvc.lock")
 IGNORED = Path(".dvcignore")
 SETTING = re.compile(r"\$\{([\w.]+)\}")  # in a path
+FileState = tuple[int, int, int]  # inode, bytes, time of the last change in ns
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,24 @@ class Inputs:
 
     settings: Mapping[str, Any]
     files: Mapping[str, str]
+    # The files of data, models and tables, each as the file system knew it just before its MD5 was taken.
+    looked_at: Mapping[Path, "FileState"] = field(default_factory=dict, compare=False)
 
     def difference(self, now: "Inputs") -> str | None:
         """The first input that has another value in `now`, in words; None if all are equal."""
         changed_files = (path for path, _ in self.files.items() ^ now.files.items())
         return changed_setting(self.settings, now.settings) or min(changed_files, default=None)
+
+    def rewritten(self) -> str | None:
+        """The first file that was written to since it was looked at, even if it has its old content again.
+
+        Stages read images from disk while they run, so they may have read what was there in between.
+        """
+        for path, before in self.looked_at.items():
+            if not path.exists() or file_state(path) != before:
+                return str(path)
+        data = {path: md5 for path, md5 in self.files.items() if not is_code(path)}
+        return next((path for path, md5 in data.items() if path_md5(Path(path)) != md5), None)
 
 
 @dataclass(frozen=True)
@@ -77,8 +91,9 @@ class Project:
 
     def inputs(self, stage: str) -> Inputs:
         """What a stage depends on, with its files as they are now."""
-        files = {path: path_md5(Path(path)) for path in self.stages[stage].deps if Path(path).exists()}
-        return Inputs(self.settings_of(stage), files)
+        paths = [path for path in self.stages[stage].deps if Path(path).exists()]
+        looked_at = {file: file_state(file) for path in paths if not is_code(path) for file in files_in(Path(path))}
+        return Inputs(self.settings_of(stage), {path: path_md5(Path(path)) for path in paths}, looked_at)
 
 
 def read_project(recipe: Mapping[str, Mapping[str, Any]] | None = None) -> Project:
@@ -134,7 +149,7 @@ def parse_lock(text: str) -> dict[str, Record]:
     """What the text of a `dvc.lock` records; a UserError if it is not what DVC writes."""
     try:
         stages = (read_yaml(text, LOCK.name) or {}).get("stages", {})
-        return {name: _record(entry) for name, entry in stages.items()}
+        return {name: parse_record(entry) for name, entry in stages.items()}
     except (UserError, AttributeError, KeyError, TypeError):
         raise UserError(f"{LOCK} is broken (a merge conflict?): repair it, or `git checkout {LOCK}`") from None
 
@@ -149,7 +164,8 @@ def settings_behind(stage: str, records: Mapping[str, Record]) -> dict[str, Any]
     return {**settings, **inputs.settings}
 
 
-def _record(entry: Mapping[str, Any]) -> Record:
+def parse_record(entry: Mapping[str, Any]) -> Record:
+    """A stage's entry in `dvc.lock` or in DVC's run cache; a KeyError or TypeError if it is none."""
     settings = flat(entry.get("params", {}).get(layout.PARAMS.as_posix(), {}))
     deps, outs = ({file["path"]: file["md5"] for file in entry.get(kind, ())} for kind in ("deps", "outs"))
     return Record(Inputs(settings, deps), outs)
@@ -223,10 +239,25 @@ def files_for_dvc(folder: Path) -> list[str]:
     return [name for name in names if not ignored.match_file(where / name)]
 
 
+def is_code(path: str) -> bool:
+    """Whether a dependency is code of this project, which a process reads once, when it starts."""
+    return path.startswith(("src/", "pipeline/"))
+
+
+def files_in(path: Path) -> list[Path]:
+    """A file itself, or the files that DVC sees in a folder."""
+    return [path / name for name in files_for_dvc(path)] if path.is_dir() else [path]
+
+
+def file_state(path: Path) -> FileState:
+    """What changes if somebody writes to a file."""
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
 def file_md5(path: Path) -> str:
     """The MD5 of a file's content; the file is read again only after a change."""
-    stat = path.stat()
-    return _file_md5(path.absolute(), stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    return _file_md5(path.absolute(), *file_state(path), path.stat().st_ctime_ns)
 
 
 @cache

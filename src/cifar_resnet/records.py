@@ -1,31 +1,29 @@
 """Keeps `dvc.lock` true. DVC hashes a stage's inputs after the stage, and they may have changed since it read them.
 
-So a stage compares its inputs at its end with those at its start, and fails if they differ. A later change, before DVC
-hashes, is found by the next stage or `pipeline.sync`: each stage leaves a receipt, and a record that contradicts its
-receipt is removed from `dvc.lock` and from DVC's run cache.
+So a stage compares its inputs at its end with those at its start, and fails if they differ. It also writes what it ran
+with to `reports/inputs/STAGE.json`, one of its outputs, so this note is stored, fetched and restored with the others. A
+record in `dvc.lock` that contradicts it (inputs edited before DVC hashed them, or `dvc commit`) is removed by the next
+stage or `pipeline.sync`, also from DVC's run cache.
 """
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
 from cifar_resnet.errors import UserError
 from cifar_resnet.files import replacing, write_json
-from cifar_resnet.layout import CHECKPOINTS
+from cifar_resnet.layout import INPUTS
 from cifar_resnet.params import read_settings
-from cifar_resnet.project import LOCK, Inputs, Stage, path_md5, read_lock, read_project
-
-RECEIPTS = CHECKPOINTS / "receipts"
+from cifar_resnet.project import DEFINITION, LOCK, Inputs, Stage, file_md5, read_lock, read_project
 
 
-def require_older(inputs: Inputs, started_ns: int) -> None:
-    """Refuse to run if a module changed after `started_ns` (ns since 1970): this process may have the old version."""
-    for path in inputs.files:
-        stat = Path(path).stat()
-        if path.endswith(".py") and max(stat.st_mtime_ns, stat.st_ctime_ns) > started_ns:
+def require_as_imported(inputs: Inputs, imported: Mapping[str, str]) -> None:
+    """Refuse to run if a module on disk is not the one that this process imported. `imported` has MD5s by path."""
+    for path, md5 in inputs.files.items():
+        if imported.get(str(Path(path).resolve()), md5) != md5:
             raise UserError(f"{path} was changed while this process started: start it again")
 
 
@@ -45,28 +43,38 @@ def require_unchanged(stage: str, before: Inputs) -> None:
             f"fails. Undo the change, and `dvc repro` continues from the last checkpoint; or keep it, and `dvc repro` "
             f"runs {stage} with it. (`dvc exp run --temp` runs in a copy: you may edit while it runs.)"
         )
+    require_not_rewritten(stage, before)
 
 
-def write_receipt(stage: Stage, inputs: Inputs) -> None:
-    """Note the stage's inputs and outputs, and what `dvc.lock` says of the stage before DVC records them."""
-    outs = {path: path_md5(Path(path)) for path in stage.outs if Path(path).exists()}
-    recorded = read_lock().get(stage.name)
-    receipt = {"inputs": asdict(inputs), "outs": outs, "recorded_before": asdict(recorded) if recorded else None}
-    write_json(RECEIPTS / f"{stage.name}.json", receipt)
+def require_not_rewritten(stage: str, before: Inputs) -> None:
+    """End the stage as failed if a file that it reads while it runs was written to, even if that was undone."""
+    if file := before.rewritten():
+        raise UserError(
+            f"{file} was written to while {stage} ran, which may have read what was there for a time: {stage} fails. "
+            f"`dvc repro` restores what other stages made; a training then continues from its last checkpoint before "
+            "the change"
+        )
+
+
+def write_inputs(stage: Stage, inputs: Inputs) -> None:
+    """Write what the stage ran with, as one of its outputs; a UserError if `dvc.yaml` does not list it."""
+    path = INPUTS / f"{stage.name}.json"
+    if path.as_posix() not in stage.outs:
+        raise UserError(f"{DEFINITION}: stage {stage.name} must have {path} among its outs: its record depends on it")
+    write_json(path, {"settings": dict(inputs.settings), "files": dict(inputs.files)})
 
 
 def remove_false_records() -> list[str]:
-    """Compare the records that DVC made since the last call with the receipts; returns what was removed, in words."""
+    """Compare the records of the stages with what they ran with; returns what was removed, in words."""
     removed = []
-    for path in sorted(RECEIPTS.glob("*.json")):
-        receipt = json.loads(path.read_text(encoding="utf-8"))
-        path.unlink()
-        recorded = read_lock().get(path.stem)
-        if not recorded or asdict(recorded) == receipt["recorded_before"] or recorded.outs != receipt["outs"]:
-            continue  # the record and the receipt are of different runs
-        if change := Inputs(**receipt["inputs"]).difference(recorded.inputs):
-            _remove(path.stem)
-            removed.append(f"removed from {LOCK}: {path.stem}, recorded with a change made after it ran ({change})")
+    for stage, record in read_lock().items():
+        path = INPUTS / f"{stage}.json"
+        if not path.exists() or record.outs.get(path.as_posix()) != file_md5(path):
+            continue  # the outputs on disk are not those of this record
+        ran_with = Inputs(**json.loads(path.read_text(encoding="utf-8")))
+        if change := ran_with.difference(record.inputs):
+            _remove(stage)
+            removed.append(f"removed from {LOCK}: {stage}, recorded with a change that it did not run with ({change})")
     return removed
 
 

@@ -23,7 +23,7 @@ from cifar_resnet.lr_range import FoundRates, LRSweep
 from cifar_resnet.model_file import save_model
 from cifar_resnet.networks import make_network
 from cifar_resnet.params import Params
-from cifar_resnet.project import DEFINITION, Stage, parse_stages, read_project
+from cifar_resnet.project import DEFINITION, LOCK, Inputs, Stage, parse_stages, path_md5, read_project
 from cifar_resnet.tracking.live import LiveRun, live_training
 
 
@@ -33,7 +33,12 @@ def defined_stages() -> dict[str, Stage]:
 
 
 DIGITS = {"data": {"dataset": "digits", "folder": "images"}}
-ALL = frozenset(name for name, stage in defined_stages().items() if stage.published)  # as if all had just run
+
+
+def ran(*stages: str) -> dict[str, Inputs]:
+    """What these stages, or all, ran with, as if they had just run with the settings and files that are here."""
+    project = read_project()
+    return {name: project.inputs(name) for name in stages or project.stages}
 
 
 def follow(*finished: EpochMetrics) -> AbstractContextManager[LiveRun]:
@@ -98,6 +103,22 @@ def write_outputs(folder: Path, params: Params, accuracy: float = 0.75, seed: in
             Image.fromarray(images[0]).save(folder / path)
     (folder / layout.GRADCAM_PAGE).write_text("<!doctype html><title>Report</title>", encoding="utf-8")
     (folder / layout.MODEL_CARD).write_text("# Model card\n", encoding="utf-8")
+    for name in defined_stages():
+        write_json(folder / layout.INPUTS / f"{name}.json", {"settings": {}, "files": {}})
+
+
+def write_lock(*stages: str) -> None:
+    """Write a `dvc.lock` in which these stages ran with the settings and files that are here."""
+    project = read_project()
+    recorded = {
+        name: {
+            "deps": [{"path": path, "md5": md5} for path, md5 in project.inputs(name).files.items()],
+            "params": {layout.PARAMS.name: project.settings_of(name)},
+            "outs": [{"path": path, "md5": path_md5(Path(path))} for path in project.stages[name].outs],
+        }
+        for name in stages
+    }
+    YAML().dump({"schema": "2.0", "stages": recorded}, LOCK)
 
 
 def write_metrics(folder: Path, accuracy: float) -> None:
@@ -120,13 +141,14 @@ def write_dvc_project(folder: Path) -> None:
     """Make `folder` a committed DVC project whose stages copy their outputs from `ready/`; train also publishes."""
     stages: dict[str, Any] = {
         name: {
-            "cmd": [f"mkdir -p {Path(path).parent} && cp -r $DVC_ROOT/ready/{path} {path}" for path in stage.outs],
+            "cmd": [f"mkdir -p {Path(path).parent} && cp -r $DVC_ROOT/ready/{path} {path}" for path in outs],
             "params": list(stage.params),
             "deps": [path for path in stage.deps if not path.startswith(("src/", "pipeline/", "images"))],
-            "outs": list(stage.outs),
+            "outs": list(outs),
             "meta": {"mlflow": stage.published},
         }
         for name, stage in defined_stages().items()
+        if (outs := [path for path in stage.outs if Path(path).parent != layout.INPUTS])
     }
     stages["train"]["cmd"].append(f"{sys.executable} $DVC_ROOT/ready/publish.py train")
     (folder / "ready" / "publish.py").write_text(PUBLISH, encoding="utf-8")
@@ -142,7 +164,8 @@ import sys
 sys.path.insert(0, {str(PROJECT / "src")!r})
 from cifar_resnet.project import read_project
 from cifar_resnet.tracking.publication import publish_stage
-publish_stage(sys.argv[1], read_project())
+project = read_project()
+publish_stage(sys.argv[1], project, project.inputs(sys.argv[1]))
 """
 
 

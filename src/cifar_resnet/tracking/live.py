@@ -10,12 +10,12 @@ from mlflow.entities import Run
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from cifar_resnet.history import EpochMetrics
-from cifar_resnet.project import Inputs, Project, training_key
+from cifar_resnet.project import Inputs, Project, read_lock, training_key
 from cifar_resnet.store_location import tracking_uri
 from cifar_resnet.tracking import runs
 from cifar_resnet.tracking.notes import hand_over
 from cifar_resnet.tracking.provenance import code_tags, machine_tags, process_tags, workspace_id
-from cifar_resnet.tracking.results import Key, epoch_values
+from cifar_resnet.tracking.results import Key, epoch_values, why_stale
 from cifar_resnet.tracking.store import Store, open_store, warn
 
 SYSTEM_SECONDS = 10  # between two samples of CPU, memory, disk and network, each of 15 ms of CPU time
@@ -98,7 +98,10 @@ def live_training(project: Project, inputs: Inputs, finished: Sequence[EpochMetr
     """
     tracking_uri()
     live = LiveRun()
-    live.open(project, inputs, finished)
+    if reason := why_stale(project, inputs, read_lock()):
+        print(f"MLflow does not follow this training: {reason}", flush=True)
+    else:
+        live.open(project, inputs, finished)
     status = runs.KILLED  # if a signal ends it: SystemExit and KeyboardInterrupt are no Exceptions
     try:
         yield live

@@ -6,7 +6,7 @@ nothing.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,11 +17,12 @@ from cifar_resnet import layout
 from cifar_resnet.datasets import plugin
 from cifar_resnet.errors import UserError
 from cifar_resnet.history import read_history
-from cifar_resnet.project import LOCK, Project, file_md5, read_lock, state_key, text_md5, training_key
+from cifar_resnet.project import LOCK, Inputs, Project, file_md5, read_lock, state_key, text_md5, training_key
 from cifar_resnet.records import remove_false_records
 from cifar_resnet.tracking import runs
 from cifar_resnet.tracking.champion import elect_champion, rated_facts
 from cifar_resnet.tracking.commit import note_commit
+from cifar_resnet.tracking.false_runs import CHECKED, remove_false_runs
 from cifar_resnet.tracking.notes import DESCRIBED, DESCRIPTION, hand_over, has_own_description, has_own_name
 from cifar_resnet.tracking.provenance import EXPERIMENT, code_tags, machine_tags, reconstruction_tags
 from cifar_resnet.tracking.registry import find_model, has_files, register_model
@@ -37,37 +38,49 @@ SAME_WEIGHTS = "same_weights_as"  # tag: the first run with these weights
 class Publication:
     """The run of the state on disk, and what was done to make it complete."""
 
-    run_id: str | None  # None: the state cannot be published, and `obstacle` says why
+    run_id: str | None  # None: the state cannot be published
     run_name: str | None
     actions: tuple[str, ...]
-    obstacle: str | None
+    outdated: Mapping[str, str]  # why outputs of stages are not shown, by stage
     note: str | None = None  # what people should know about the champion
 
+    @property
+    def obstacle(self) -> str | None:
+        """Why nothing is published, in words."""
+        return None if self.run_id else next(iter(self.outdated.values()), "no stage has run")
 
-def publish_stage(stage: str, project: Project) -> None:
+
+def publish_stage(stage: str, project: Project, inputs: Inputs) -> None:
     """Publish at the end of a stage. If the store fails, warn in one line; the stage's results are kept."""
     try:
-        publication = publish(project, frozenset({stage}))
+        publication = publish(project, {stage: inputs})
     except Exception as error:
         warn(error, f"the results of {stage} are not published")
         return
     for line in filter(None, (*publication.actions, publication.note)):
         print(f"MLflow: {line}")
+    if reason := publication.outdated.get(stage):
+        print(f"MLflow: the results of {stage} are not published: {reason}")
 
 
 @store_errors()
-def publish(project: Project, completed: frozenset[str] = frozenset()) -> Publication:
-    """Make the run of the state on disk complete. `completed` stages have just run, and DVC has not recorded them yet.
+def publish(project: Project, completed: Mapping[str, Inputs] | None = None) -> Publication:
+    """Make the run of the state on disk complete.
+
+    `completed` stages have just run with these inputs, and DVC has not recorded them yet. Without any, as for `sync`,
+    nothing is published while a stage has other settings than those that it ran with.
 
     A UserError if the store fails, its address is wrong or the experiment was deleted.
     """
     with (store := open_store(project.params.runtime.experiment)).lock:
         actions = [f"closed {name}, whose process is gone" for name in runs.close_dead_runs(store)]
         actions += [] if completed else remove_false_records()
-        results = read_results(project, completed)
-        if results.obstacle:
-            return Publication(None, None, tuple(actions), results.obstacle)
+        results = read_results(project, completed := completed or {})
+        waits_for_repro = not completed and results.has_other_settings
+        if waits_for_repro or not results.outdated.keys().isdisjoint({"train", *completed}):
+            return Publication(None, None, tuple(actions), results.outdated)
         actions += runs.carry_over(store)
+        actions += [] if completed else remove_false_runs(store)
         publisher = _Publisher(store, project, results)
         run, claimed = publisher.claim_run(completed)
         actions += claimed
@@ -75,7 +88,7 @@ def publish(project: Project, completed: frozenset[str] = frozenset()) -> Public
         for step in (publisher.add_model, publisher.add_values, publisher.add_files, publisher.add_facts):
             actions += step(run)
         elected, note = elect_champion(store, project.params, results.data_md5)
-        return Publication(run.info.run_id, publisher.name(run), (*actions, *elected), None, note)
+        return Publication(run.info.run_id, publisher.name(run), (*actions, *elected), results.outdated, note)
 
 
 @dataclass(frozen=True)
@@ -113,11 +126,10 @@ class _Publisher:
         """Whether the files here are at least those that the run shows."""
         return set(json.loads(run.data.tags.get(FILES, "{}"))) <= self.results.files().keys()
 
-    def claim_run(self, completed: frozenset[str]) -> tuple[Run, list[str]]:
+    def claim_run(self, completed: Mapping[str, Inputs]) -> tuple[Run, list[str]]:
         """The run of this state: published before, followed live, or new. Other runs of this state are removed."""
         actions = []
-        inputs = self.project.inputs("train") if "train" in completed else read_lock()["train"].inputs
-        training = training_key(inputs)
+        training = training_key(completed.get("train") or read_lock()["train"].inputs)
         candidates = runs.tagged(self.store, runs.STATE, self.state)
         candidates += reversed(runs.unpublished_trainings(self.store, training))  # the newest training first
         shown = (run for run in candidates if runs.has_settings(run, self.project.tracked))
@@ -127,7 +139,7 @@ class _Publisher:
                 self.store.client.delete_run(run.info.run_id)
                 reason = "a duplicate of it" if fitting else "whose settings or values differ from the files"
                 actions.append(f"removed {run.info.run_name}, {reason}")
-        identity = {runs.STATE: self.state, runs.MODEL: self.model_md5, runs.TRAINING: training}
+        identity = {runs.STATE: self.state, runs.MODEL: self.model_md5, runs.TRAINING: training, CHECKED: "true"}
         if fitting is None:
             if completed:
                 seen, started_ms = code_tags(self.project) | machine_tags(self.project.params.compute.device), None

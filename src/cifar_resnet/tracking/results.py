@@ -24,7 +24,7 @@ from typing import Any
 from cifar_resnet import layout
 from cifar_resnet.history import EpochMetrics, read_history
 from cifar_resnet.lr_range import NoRatesError, read_found_rates, read_sweep
-from cifar_resnet.project import Project, Record, changed_setting, file_md5, path_md5, read_lock
+from cifar_resnet.project import Inputs, Project, Record, changed_setting, file_md5, path_md5, read_lock
 
 Key = tuple[str, int]  # name and step of a metric's value
 Values = dict[Key, float]
@@ -32,10 +32,11 @@ Values = dict[Key, float]
 
 @dataclass(frozen=True)
 class Results:
-    """The outputs that a run shows: those of the stages that ran with the current settings."""
+    """The outputs that a run shows: of stages that ran with the current settings, as all stages before them did."""
 
     outs: Mapping[str, tuple[str, ...]]  # paths by stage, in the order of dvc.yaml
-    obstacle: str | None  # why nothing can be shown, and what to do
+    outdated: Mapping[str, str]  # why the outputs of the other stages cannot be shown, and what to do, by stage
+    has_other_settings: bool  # whether a stage ran with other settings than the current ones
     data_md5: str | None  # of the data set's folder
 
     def files(self) -> dict[str, Path]:
@@ -55,38 +56,65 @@ class Results:
         return {key: value for key, value in values if math.isfinite(value)}
 
 
-def read_results(project: Project, completed: frozenset[str]) -> Results:
-    """Compare the files with `dvc.lock`. `completed` stages have just run here, and DVC has not recorded them yet."""
-    lock = read_lock()
-    shown = {name: stage.outs for name, stage in project.stages.items() if stage.published}
-    current, obstacle = dict(shown), None
-    for name in (name for name in shown if name not in completed):  # in order: the first reason is shown
-        changed = changed_setting(lock[name].inputs.settings, project.settings_of(name)) if name in lock else None
-        if changed and not completed:
-            obstacle = obstacle or f"{name} ran with {changed}: run `dvc repro`"
-        if reason := changed or _changed_file(name, lock, shown):
-            del current[name]
-            if name == "train":
-                obstacle = obstacle or f"train: {reason}: run `dvc pull` or `dvc repro`"
-    folder = layout.DATA / project.params.data.dataset
-    digests = [record.outs[folder.as_posix()] for record in lock.values() if folder.as_posix() in record.outs]
-    if completed and folder.exists():  # the stage has just hashed it, so this takes no time
-        digests.insert(0, path_md5(folder))
-    return Results(current, obstacle, digests[0].removesuffix(".dir") if digests else None)
+def read_results(project: Project, completed: Mapping[str, Inputs]) -> Results:
+    """Compare the files with what the stages ran with: `completed` stages just now, the others as in `dvc.lock`."""
+    records = known_records(project, completed)
+    outdated = {name: why for name in project.stages if (why := _why_outdated(project, name, records, completed))}
+    shown = {name: stage.outs for name, stage in project.stages.items() if stage.published and name not in outdated}
+    ran = [name for name in project.stages if name in records]
+    has_other_settings = any(changed_setting(records[name].inputs.settings, project.settings_of(name)) for name in ran)
+    folder = (layout.DATA / project.params.data.dataset).as_posix()
+    digests = (record.outs[folder].removesuffix(".dir") for record in records.values() if folder in record.outs)
+    return Results(shown, outdated, has_other_settings, next(digests, None))
 
 
-def _changed_file(stage: str, lock: Mapping[str, Record], shown: Mapping[str, tuple[str, ...]]) -> str | None:
-    """Why a stage's outputs do not follow from its inputs on disk; changes of its code are left to DVC."""
-    if stage not in lock:
-        return "has not run"
-    made_by = {path: md5 for record in lock.values() for path, md5 in record.outs.items()}
-    in_run = {path for outs in shown.values() for path in outs}
-    for path, md5 in {**lock[stage].inputs.files, **lock[stage].outs}.items():
-        if path in in_run and not Path(path).is_file():
-            return f"{path} is missing"
-        # Compare the data set, 180 MB, by its record: it need not be read.
-        if md5 != (file_md5(Path(path)) if path in in_run else made_by.get(path, md5)):
-            return f"{path} has changed"
+def known_records(project: Project, completed: Mapping[str, Inputs]) -> dict[str, Record]:
+    """The records of `dvc.lock`, and those that DVC is about to make of the stages that have just run."""
+    made = {name: [path for path in project.stages[name].outs if Path(path).exists()] for name in completed}
+    just_now = {name: Record(inputs, {path: path_md5(Path(path)) for path in made[name]})
+                for name, inputs in completed.items()}  # fmt: skip
+    return read_lock() | just_now
+
+
+def why_stale(project: Project, inputs: Inputs, records: Mapping[str, Record]) -> str | None:
+    """Why the files in `inputs` were not made with the current settings by all stages before, in words; None if so.
+
+    `dvc repro --single-item` and `--downstream` run a stage although a stage before it has other settings now.
+    """
+    for name, stage in project.stages.items():
+        if not inputs.files.keys() & set(stage.outs):
+            continue
+        if name not in records:
+            return f"{name} has not run: run `dvc repro`"
+        if changed := changed_setting(records[name].inputs.settings, project.settings_of(name)):
+            return f"{name} ran with {changed}: run `dvc repro`"
+        for path, md5 in records[name].outs.items():
+            if inputs.files.get(path, md5) != md5:
+                return f"{path} has changed: run `dvc pull` or `dvc repro`"
+        if reason := why_stale(project, records[name].inputs, records):
+            return reason
+    return None
+
+
+def _why_outdated(
+    project: Project, name: str, records: Mapping[str, Record], completed: Mapping[str, Inputs]
+) -> str | None:
+    """Why a stage's outputs on disk do not follow from the current settings; changes of its code are left to DVC."""
+    if name not in records:
+        return f"{name} has not run: run `dvc repro`"
+    record = records[name]
+    if changed := changed_setting(record.inputs.settings, project.settings_of(name)):
+        return f"{name} ran with {changed}: run `dvc repro`"
+    if reason := why_stale(project, record.inputs, records):
+        return reason
+    if name in completed or not project.stages[name].published:  # the data set, 180 MB, need not be read
+        return None
+    made = {path for stage in project.stages.values() if stage.published for path in stage.outs}
+    for path, md5 in {**record.inputs.files, **record.outs}.items():
+        if path in made and not Path(path).is_file():
+            return f"{path} is missing: run `dvc pull` or `dvc repro`"
+        if path in made and file_md5(Path(path)) != md5:
+            return f"{path} has changed: run `dvc pull` or `dvc repro`"
     return None
 
 
