@@ -16,7 +16,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from ruamel.yaml import YAML
-from support.finished_pipeline import commit, defined_stages, run, write_dvc_project, write_outputs
+from support.finished_pipeline import commit, defined_stages, ran, run, write_dvc_project, write_outputs
 from support.project import PROJECT, TINY, MakeOnce, copy_project, enter
 
 from cifar_resnet.errors import UserError
@@ -143,7 +143,7 @@ def test_a_commit_that_git_refused_is_added_once_git_answers(
     MlflowClient(f"sqlite:///{project}/mlruns/mlflow.db").delete_run(published.info.run_id)
     with monkeypatch.context() as patch:
         patch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-        for completed in (ran(), {}):
+        for completed in (ran(), None):
             publish(read_project(), completed)
             (warning,) = capsys.readouterr().err.splitlines()
             assert (
