@@ -21,8 +21,8 @@ from benchmarks.measurements import CONTENDERS, Bench
 from benchmarks.stopwatch import CommandError
 from benchmarks.table import as_markdown
 from benchmarks.workspace import PEERS, PROJECT, Size, find_images
-from cifar_resnet.errors import UserError
-from cifar_resnet.git import git
+from image_classifier.system.errors import UserError
+from image_classifier.system.git import git
 
 FOLDER = PROJECT / "build" / "bench"
 COMMITTED = PROJECT / "benchmarks"

@@ -20,12 +20,13 @@ from typing import Any
 from benchmarks import trainings
 from benchmarks.trainings import changed
 from benchmarks.workspace import PROJECT
-from cifar_resnet import layout
-from cifar_resnet.compute import prepare_compute
-from cifar_resnet.data import Dataset, load_dataset
-from cifar_resnet.lr_range import FoundRates, find_rates
-from cifar_resnet.params import Params, load_params
-from cifar_resnet.training import make_training_data
+from image_classifier.data import Dataset, load_dataset
+from image_classifier.model.compute import prepare_compute
+from image_classifier.outputs.rates import FoundRates
+from image_classifier.project import locations
+from image_classifier.project.params import Params, load_params
+from image_classifier.training.loop import make_training_data
+from image_classifier.training.lr_range import find_rates
 from pipeline.lr_find import run_sweep
 from pipeline.recipe import read_recipe
 
@@ -36,10 +37,10 @@ Rows = list[dict[str, Any]]
 
 def main(name: str, count: int, processes: int, destination: Path) -> None:
     """Find the rates, train, and write each seed's history once it has ended."""
-    params = changed(load_params(layout.PARAMS), SIDE_BY_SIDE, {} if name == "default" else read_recipe(name))
+    params = changed(load_params(locations.PARAMS), SIDE_BY_SIDE, {} if name == "default" else read_recipe(name))
     found = sweep(params)
     (destination / "lr_find").mkdir(parents=True, exist_ok=True)
-    found.write_json(destination / layout.LR_FOUND.relative_to(layout.REPORTS))
+    found.write_json(destination / locations.LR_FOUND.relative_to(locations.REPORTS))
     settings = [changed(params, {"train": {"seed": seed, **rates(found)}}) for seed in range(count)]
     seeds = enumerate(train_all(settings, processes))
     write_rows(destination / "history.csv", ([{"seed": seed, **row} for row in rows] for seed, rows in seeds))
@@ -83,7 +84,7 @@ def train(params: Params) -> Rows:
 @cache
 def read_dataset(name: str) -> Dataset:
     """A data set that stage download left; read once in each process."""
-    return load_dataset(layout.DATA / name)
+    return load_dataset(locations.DATA / name)
 
 
 def write_rows(path: Path, groups: Iterable[Rows]) -> None:

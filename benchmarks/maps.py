@@ -9,15 +9,15 @@ import sys
 
 import numpy as np
 
-from cifar_resnet import layout
-from cifar_resnet.compute import prepare_compute
-from cifar_resnet.data import Dataset, Images, load_dataset
-from cifar_resnet.errors import UserError
-from cifar_resnet.evaluation import read_predictions
-from cifar_resnet.gradcam import METHODS, Maps, activation_maps
-from cifar_resnet.inference import predict_logits, softmax
-from cifar_resnet.model_file import load_model
-from cifar_resnet.params import load_params
+from image_classifier.data import Dataset, Images, load_dataset
+from image_classifier.evaluation.predictions import read_predictions
+from image_classifier.model.compute import prepare_compute
+from image_classifier.model.inference import predict_logits, softmax
+from image_classifier.model.model_file import load_model
+from image_classifier.project import locations
+from image_classifier.project.params import load_params
+from image_classifier.report.gradcam import METHODS, Maps, activation_maps
+from image_classifier.system.errors import UserError
 
 SHARE = 0.2  # of the pixels
 MISTAKES = 400
@@ -25,11 +25,11 @@ MISTAKES = 400
 
 def main() -> None:
     """Print the mean probability of the predicted class, untouched and with the warmest pixels of each map blanked."""
-    params = load_params(layout.PARAMS)
+    params = load_params(locations.PARAMS)
     compute = prepare_compute(params.compute.model_copy(update={"precision": "fp32"}))
-    dataset = load_dataset(layout.DATA / params.data.dataset)
-    net = compute.place(load_model(layout.MODEL).net)
-    evaluation = read_predictions(layout.PREDICTIONS)
+    dataset = load_dataset(locations.DATA / params.data.dataset)
+    net = compute.place(load_model(locations.MODEL).net)
+    evaluation = read_predictions(locations.PREDICTIONS)
     wrong = evaluation.misclassified[:MISTAKES]
     images, predicted = dataset.test_images[wrong], evaluation.predicted[wrong]
 

@@ -13,9 +13,9 @@ from ruamel.yaml import YAML
 
 from benchmarks.stopwatch import Observation, observe
 from benchmarks.workspace import PROJECT, Settings, Size, environment, make_workspace
-from cifar_resnet import layout
-from cifar_resnet.compute import native_precisions
-from cifar_resnet.data import Dataset
+from image_classifier.data import Dataset
+from image_classifier.model.compute import native_precisions
+from image_classifier.project import locations
 from pipeline.demo import RECIPE, prepare_project
 
 PLAIN = "the notebooks' loop"
@@ -67,7 +67,7 @@ class Bench:
         if name in VARIANTS:
             command = ["-m", "pipeline.train"]
         else:
-            task = (workspace / layout.DATA / "cifar10", size.width, size.batch_size, size.epochs)
+            task = (workspace / locations.DATA / "cifar10", size.width, size.batch_size, size.epochs)
             command = ["-m", f"benchmarks.peers.{PEERS[name]}", *map(str, task)]
         tuning = TUNING if name in (TUNED, LIGHTNING_TUNED) else {}
         seen = self._python(workspace, command, until=EVALUATED, **tuning)
@@ -107,7 +107,7 @@ class Bench:
 
     def input_pipeline(self, size: Size) -> Figures:
         """Images per CPU second; see the probe."""
-        return self._probe("input_pipeline", self._workspace(size, {}), str(layout.DATA / "cifar10"))
+        return self._probe("input_pipeline", self._workspace(size, {}), str(locations.DATA / "cifar10"))
 
     def products(self, side: int) -> Figures:
         """The machine's rate of matrix products; see the probe."""

@@ -14,18 +14,19 @@ from typing import Any
 
 from benchmarks.trainings import Changes, changed, train
 from benchmarks.workspace import PROJECT
-from cifar_resnet import layout
-from cifar_resnet.compute import prepare_compute
-from cifar_resnet.data import load_dataset
-from cifar_resnet.errors import UserError
-from cifar_resnet.history import EpochMetrics
-from cifar_resnet.lr_range import read_found_rates
-from cifar_resnet.params import Params, load_params
-from cifar_resnet.project import flat, read_project
-from cifar_resnet.tracking.provenance import code_tags, machine_tags
-from cifar_resnet.tracking.results import epoch_values
-from cifar_resnet.tracking.runs import FAILED, FINISHED, create_run, log_values
-from cifar_resnet.tracking.store import open_store
+from image_classifier.data import load_dataset
+from image_classifier.model.compute import prepare_compute
+from image_classifier.outputs.history import EpochMetrics
+from image_classifier.outputs.rates import read_found_rates
+from image_classifier.project import locations
+from image_classifier.project.definition import read_project
+from image_classifier.project.params import Params, load_params
+from image_classifier.project.settings import flat
+from image_classifier.system.errors import UserError
+from image_classifier.tracking.provenance import code_tags, machine_tags
+from image_classifier.tracking.results import epoch_values
+from image_classifier.tracking.runs import FAILED, FINISHED, create_run, log_values
+from image_classifier.tracking.store import open_store
 
 SEEDS, EPOCHS, WIDTH, JUDGED_BY = (0, 1, 2), 3, 16, 5_000
 RESULTS = PROJECT / "benchmarks" / "ladder.csv"
@@ -52,8 +53,8 @@ PARTS: dict[str, Changes] = {
 
 def main() -> None:
     """Train every variant and write the accuracy of each epoch."""
-    params = load_params(layout.PARAMS)
-    dataset = load_dataset(layout.DATA / params.data.dataset)
+    params = load_params(locations.PARAMS)
+    dataset = load_dataset(locations.DATA / params.data.dataset)
     compute = prepare_compute(params.compute)
     finished = {(row["variant"], row["seed"]) for row in read_rows()}
     for seed, (name, changes) in product(SEEDS, variants(params).items()):
@@ -79,7 +80,7 @@ def read_rows() -> list[dict[str, str]]:
 
 def variants(params: Params) -> dict[str, Changes]:
     """What each variant changes: one for each rule's suggestion, and one for each part of the recipe."""
-    found = read_found_rates(layout.LR_FOUND)
+    found = read_found_rates(locations.LR_FOUND)
     base: dict[str, Any] = {
         "epochs": EPOCHS,
         "peak_epoch": EPOCHS * params.train.peak_epoch / params.train.epochs,

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from benchmarks.probes import interleaved
 from benchmarks.workspace import PROJECT
-from cifar_resnet.compute import Compute, prepare_compute
-from cifar_resnet.convolution import Conv3x3
-from cifar_resnet.data import Dataset
-from cifar_resnet.params import ComputeParams, CustomResNetParams, load_params
-from cifar_resnet.training import LearningRates, Trainer
+from image_classifier.data import Dataset
+from image_classifier.model.compute import Compute, prepare_compute
+from image_classifier.model.convolution import Conv3x3
+from image_classifier.project.params import ComputeParams, CustomResNetParams, load_params
+from image_classifier.training.loop import LearningRates, Trainer
 
 BATCH_SIZE = 128
 WIDTH = 64

@@ -18,9 +18,9 @@ from scipy.stats import t
 from benchmarks.many_seeds import SIDE_BY_SIDE, rates, sweep, train_all, write_rows
 from benchmarks.trainings import Changes, changed
 from benchmarks.workspace import PROJECT
-from cifar_resnet import layout
-from cifar_resnet.params import Params, load_params
-from cifar_resnet.statistics import LEVEL, Interval
+from image_classifier.evaluation.statistics import LEVEL, Interval
+from image_classifier.project import locations
+from image_classifier.project.params import Params, load_params
 from pipeline.recipe import read_recipe
 
 RESULTS = PROJECT / "benchmarks" / "screen.csv"
@@ -52,7 +52,7 @@ def design() -> list[list[int]]:
 
 def trainings() -> Iterator[Params]:
     """The settings of each training, in the order of the design."""
-    base = changed(load_params(layout.PARAMS), SIDE_BY_SIDE, read_recipe(RECIPE), START)
+    base = changed(load_params(locations.PARAMS), SIDE_BY_SIDE, read_recipe(RECIPE), START)
     base = changed(base, {"train": rates(sweep(base)), "data": {"validation_images": JUDGED_BY}})
     for number, levels in enumerate(design()):
         taken = [changes for level, changes in zip(levels, FACTORS.values(), strict=True) if level > 0]

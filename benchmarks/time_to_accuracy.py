@@ -15,8 +15,8 @@ from pathlib import Path
 from benchmarks.measurements import EVALUATED, TUNING
 from benchmarks.stopwatch import CommandError, observe
 from benchmarks.workspace import PROJECT, environment
-from cifar_resnet import layout
-from cifar_resnet.data import load_dataset
+from image_classifier.data import load_dataset
+from image_classifier.project import locations
 
 
 def page(data: Path, width: int, epochs: int) -> list[str]:
@@ -47,7 +47,7 @@ if __name__ == "__main__":
     parser = ArgumentParser(prog="python -m benchmarks.time_to_accuracy", description=__doc__)
     parser.add_argument("who", metavar="WHO", help="page, default or a recipe")
     who = parser.parse_args().who
-    data = PROJECT / layout.DATA / "cifar10"
+    data = PROJECT / locations.DATA / "cifar10"
     tuned = {**environment(Path(os.devnull)), **TUNING}
     command, variables = (page(data, 64, 24), tuned) if who == "page" else (ours(who), dict(os.environ))
     try:

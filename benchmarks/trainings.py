@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cifar_resnet.compute import Compute
-from cifar_resnet.data import Dataset
-from cifar_resnet.history import EpochMetrics
-from cifar_resnet.params import Params
-from cifar_resnet.project import overlaid
-from cifar_resnet.training import LearningRates, Trainer, make_training_data
+from image_classifier.data import Dataset
+from image_classifier.model.compute import Compute
+from image_classifier.outputs.history import EpochMetrics
+from image_classifier.project.params import Params
+from image_classifier.project.settings import overlaid
+from image_classifier.training.loop import LearningRates, Trainer, make_training_data
 
 Changes = Mapping[str, Mapping[str, Any]]  # settings by section
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from cifar_resnet import layout
-from cifar_resnet.data import Dataset, load_dataset, save_dataset
-from cifar_resnet.datasets import make_dataset
-from cifar_resnet.lr_range import FoundRates
-from cifar_resnet.params import load_params
-from cifar_resnet.project import DEFINITION
+from image_classifier.data import Dataset, load_dataset, save_dataset
+from image_classifier.outputs.rates import FoundRates
+from image_classifier.project import locations
+from image_classifier.project.definition import DEFINITION
+from image_classifier.project.params import load_params
+from image_classifier.sources.making import make_dataset
 from pipeline.demo import overlay
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -40,11 +40,11 @@ class Size:
 
 def find_images() -> tuple[str, Dataset]:
     """CIFAR-10 if it is at hand, or random images of its shape, which cost the same; and which of the two."""
-    here = PROJECT / layout.DATA / "cifar10"
+    here = PROJECT / locations.DATA / "cifar10"
     if here.exists():
         return "CIFAR-10", load_dataset(here)
     if os.environ.get(FIRST_SOURCE):
-        return "CIFAR-10", make_dataset(load_params(PROJECT / layout.PARAMS).data)
+        return "CIFAR-10", make_dataset(load_params(PROJECT / locations.PARAMS).data)
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (12_000, 32, 32, 3), dtype=np.uint8)
     labels = random.integers(0, 10, len(images))
@@ -63,14 +63,14 @@ def make_workspace(folder: Path, dataset: Dataset, size: Size, settings: Setting
         test_labels=dataset.test_labels[: size.num_images // 5],
     )
     assert len(few.train_labels) == size.num_images
-    save_dataset(few, folder / layout.DATA / "cifar10")
+    save_dataset(few, folder / locations.DATA / "cifar10")
     (folder / ".dvc").mkdir()  # a project of its own: its checkpoints go with it, so the next round does not continue
-    (folder / layout.LR_FOUND).parent.mkdir(parents=True)
-    FoundRates(0.01, 0.1, "given", {}).write_json(folder / layout.LR_FOUND)
+    (folder / locations.LR_FOUND).parent.mkdir(parents=True)
+    FoundRates(0.01, 0.1, "given", {}).write_json(folder / locations.LR_FOUND)
     train = {"epochs": size.epochs, "peak_epoch": size.epochs / 2, "batch_size": size.batch_size}
     changes = {"data": {"dataset": "cifar10", "validation_images": 0}, "train": train, "model": {"width": size.width}}
     shutil.copy(PROJECT / DEFINITION, folder)
-    overlay(PROJECT / layout.PARAMS, {**changes, **settings}, folder / layout.PARAMS)  # type: ignore[dict-item]
+    overlay(PROJECT / locations.PARAMS, {**changes, **settings}, folder / locations.PARAMS)  # type: ignore[dict-item]
     return folder
 
 

@@ -47,7 +47,7 @@ def _explain_missing_module(kind: type[BaseException], error: BaseException, tra
     name = getattr(error, "name", None) if kind is ModuleNotFoundError else None
     if not name:
         sys.__excepthook__(kind, error, trace)
-    elif name.split(".")[0] not in ("pipeline", "cifar_resnet"):
+    elif name.split(".")[0] not in ("pipeline", "image_classifier"):
         print(f"error: no package {name} for {sys.executable}: `source .venv/bin/activate` if this is another Python, "
               "else `pip install -r requirements.txt`, or what your own code needs", file=sys.stderr)  # fmt: skip
     elif os.environ.get("DVC_ROOT", "") not in ("", str(Path.cwd())):

@@ -10,15 +10,15 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from markupsafe import Markup
 
-from cifar_resnet import layout
-from cifar_resnet.data import Images, load_dataset
-from cifar_resnet.evaluation import read_predictions
-from cifar_resnet.gradcam import METHODS
-from cifar_resnet.image_decoding import decode_image
-from cifar_resnet.model_file import TrainedModel
-from cifar_resnet.params import ComputeParams, GradCAMParams
-from cifar_resnet.plots.style import percent
-from cifar_resnet.prediction import load_predictor
+from image_classifier.data import Images, load_dataset
+from image_classifier.evaluation.predictions import read_predictions
+from image_classifier.model.model_file import TrainedModel
+from image_classifier.plots.style import percent
+from image_classifier.project import locations
+from image_classifier.project.params import ComputeParams, GradCAMParams
+from image_classifier.report.gradcam import METHODS
+from image_classifier.serving.prediction import load_predictor
+from image_classifier.sources.image_decoding import decode_image
 from pipeline.stage import main
 
 BAR = Markup('<tr><th>{}</th><td><meter value="{}"></meter></td><td>{}</td></tr>')
@@ -55,7 +55,7 @@ def run(compute: ComputeParams, gradcam: GradCAMParams) -> None:
     plain = {"format": "png", "buttons": []}  # one of the buttons would share the picture
     layers = [*model.net.gradcam_layers()]
     with gr.Blocks(title="A picture in, a name out") as page:
-        gr.Markdown(f"# {model.dataset}\nBy `{folder / layout.MODEL}`. Pictures never leave this machine.")
+        gr.Markdown(f"# {model.dataset}\nBy `{folder / locations.MODEL}`. Pictures never leave this machine.")
         with gr.Row():
             photo = gr.Image(label="Photo", sources=["upload", "clipboard"], **plain)
             photo.preprocess = lambda file: file and file.path  # decoded here, with errors that name the remedy
@@ -82,12 +82,12 @@ def _choose(picked: gr.SelectData) -> str:
 
 def test_pictures(folder: Path, model: TrainedModel) -> Iterator[tuple[str, list[tuple[Images, str]]]]:
     """Test images of the project in `folder`, with captions: one of each class, and the most confident mistakes."""
-    if (folder / layout.DATA / model.dataset).exists():
-        dataset, names = load_dataset(folder / layout.DATA / model.dataset), np.array(model.classes)
+    if (folder / locations.DATA / model.dataset).exists():
+        dataset, names = load_dataset(folder / locations.DATA / model.dataset), np.array(model.classes)
         images, labels = dataset.test_images, dataset.test_labels
         firsts = np.unique(labels, return_index=True)[1]
         yield "Examples", list(zip(images[firsts], names[labels[firsts]], strict=True))
-        tested = read_predictions(folder / layout.PREDICTIONS) if (folder / layout.PREDICTIONS).exists() else None
+        tested = read_predictions(folder / locations.PREDICTIONS) if (folder / locations.PREDICTIONS).exists() else None
         if tested and tested.classes == model.classes:
             wrong = tested.misclassified[:20]
             captions = map("{} taken for {}".format, names[labels[wrong]], names[tested.predicted[wrong]])

@@ -9,12 +9,12 @@ import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
-from cifar_resnet import layout
-from cifar_resnet.errors import UserError
-from cifar_resnet.files import write_text
-from cifar_resnet.params import Params
-from cifar_resnet.project import Project
-from cifar_resnet.surroundings import examine, has_git, works_without_git
+from image_classifier.project import locations
+from image_classifier.project.definition import Project
+from image_classifier.project.doctor import examine, has_git, works_without_git
+from image_classifier.project.params import Params
+from image_classifier.system.errors import UserError
+from image_classifier.system.files import write_text
 from pipeline.stage import main
 
 SCHEMA = Path("params.schema.json")
@@ -25,7 +25,7 @@ def run(project: Project) -> None:
 
     A UserError if something will stop a run.
     """
-    print(f"{layout.PARAMS} is valid")
+    print(f"{locations.PARAMS} is valid")
     if not has_git() and not works_without_git():
         subprocess.run([sys.executable, "-m", "dvc", "config", "--local", "core.no_scm", "true"])  # prints why it fails
         if works_without_git():

@@ -10,8 +10,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cifar_resnet import layout
-from cifar_resnet.compare import (
+from image_classifier.compare.comparison import (
     Comparison,
     changed_settings,
     require_same_images,
@@ -19,10 +18,11 @@ from cifar_resnet.compare import (
     seed_table,
     seed_verdict,
 )
-from cifar_resnet.compare_sources import describe_code, read_group, read_run
-from cifar_resnet.errors import UserError
-from cifar_resnet.files import write_text
-from cifar_resnet.params import Params, load_params
+from image_classifier.compare.sources import describe_code, read_group, read_run
+from image_classifier.project import locations
+from image_classifier.project.params import Params, load_params
+from image_classifier.system.errors import UserError
+from image_classifier.system.files import write_text
 from pipeline.stage import main
 
 
@@ -55,10 +55,10 @@ def read_comparisons(words: Sequence[str], params: Params) -> list[Comparison]:
 
 def write_page(comparison: Comparison, params: Params) -> Path:
     """Write the page of a comparison, and return where it is."""
-    from cifar_resnet.compare_page import render_comparison  # PyTorch and Grad-CAM: 5 s
+    from image_classifier.compare.page import render_comparison  # PyTorch and Grad-CAM: 5 s
 
     names = [re.sub(r"[^\w.-]+", "-", run.name) for run in (comparison.first, comparison.other)]
-    path = layout.COMPARISONS / f"{names[0]}..{names[1]}.html"
+    path = locations.COMPARISONS / f"{names[0]}..{names[1]}.html"
     write_text(path, render_comparison(comparison, params))
     return path
 
@@ -93,4 +93,4 @@ if __name__ == "__main__":
     parser.add_argument("runs", nargs="+", metavar="RUN")
     parser.add_argument("--markdown", action="store_true", help="print Markdown, for a pull request")
     options = parser.parse_args()
-    main(lambda: run(options, load_params(layout.PARAMS)))
+    main(lambda: run(options, load_params(locations.PARAMS)))

@@ -15,10 +15,10 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from cifar_resnet import layout
-from cifar_resnet.errors import UserError
-from cifar_resnet.params import load_params, read_settings
-from cifar_resnet.store_location import tracking_uri
+from image_classifier.project import locations
+from image_classifier.project.params import load_params, read_settings
+from image_classifier.project.store_location import tracking_uri
+from image_classifier.system.errors import UserError
 from pipeline.stage import main
 
 RECIPE = Path("recipes") / "digits.yaml"
@@ -26,19 +26,19 @@ RECIPE = Path("recipes") / "digits.yaml"
 
 def run() -> None:
     """Run all five stages and print the result; a UserError if one fails, after its own message."""
-    prepare_project(layout.DEMO, RECIPE)
+    prepare_project(locations.DEMO, RECIPE)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # stages run with this Python
     environment = {**os.environ, "DVC_NO_ANALYTICS": "1", "MLFLOW_TRACKING_URI": tracking_uri(), "PATH": path}
     for command in (["dvc", "repro"], ["pipeline.sync"]):
-        if subprocess.run([sys.executable, "-m", *command], cwd=layout.DEMO, env=environment).returncode:
+        if subprocess.run([sys.executable, "-m", *command], cwd=locations.DEMO, env=environment).returncode:
             raise UserError(
-                f"the demo stopped at `python -m {' '.join(command)}` in {layout.DEMO}; the reason is above"
+                f"the demo stopped at `python -m {' '.join(command)}` in {locations.DEMO}; the reason is above"
             )
-    accuracy = json.loads((layout.DEMO / layout.TEST_METRICS).read_text(encoding="utf-8"))["accuracy"]
+    accuracy = json.loads((locations.DEMO / locations.TEST_METRICS).read_text(encoding="utf-8"))["accuracy"]
     print(f"""
 Test accuracy  {accuracy:.2%} on handwritten digits
-Report         {layout.DEMO / layout.GRADCAM_PAGE} (opens in a browser)
-All outputs    {layout.DEMO / layout.REPORTS}/
+Report         {locations.DEMO / locations.GRADCAM_PAGE} (opens in a browser)
+All outputs    {locations.DEMO / locations.REPORTS}/
 
 Continue with  make ui                             the run in MLflow
                make predict IMAGES=docs/digit.png  the class of a picture that it was not trained on
@@ -56,8 +56,8 @@ def prepare_project(folder: Path, recipe: Path) -> None:
         shutil.copytree(code, folder / code, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("dvc.yaml", ".dvcignore"):
         shutil.copy(file, folder)
-    overlay(layout.PARAMS, read_settings(recipe), folder / layout.PARAMS)
-    pictures = load_params(folder / layout.PARAMS).data.folder  # a dependency of stage download, used or not
+    overlay(locations.PARAMS, read_settings(recipe), folder / locations.PARAMS)
+    pictures = load_params(folder / locations.PARAMS).data.folder  # a dependency of stage download, used or not
     if not (folder / pictures).exists():  # data.folder may name an existing folder elsewhere
         (folder / pictures).mkdir(parents=True)
         (folder / pictures / ".gitignore").touch()  # DVC warns of an empty folder

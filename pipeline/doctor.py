@@ -2,9 +2,9 @@
 
 import sys
 
-from cifar_resnet.errors import UserError
-from cifar_resnet.project import Project
-from cifar_resnet.surroundings import Finding, examine
+from image_classifier.project.definition import Project
+from image_classifier.project.doctor import Finding, examine
+from image_classifier.system.errors import UserError
 from pipeline.stage import main
 from pipeline.ui import free_port
 

@@ -1,15 +1,15 @@
 """Stage `download`: the data set, verified, as NumPy arrays."""
 
-from cifar_resnet import layout
-from cifar_resnet.data import save_dataset
-from cifar_resnet.datasets import make_dataset
-from cifar_resnet.params import DataParams
+from image_classifier.data import save_dataset
+from image_classifier.project import locations
+from image_classifier.project.params import DataParams
+from image_classifier.sources.making import make_dataset
 from pipeline.stage import main
 
 
 def run(data: DataParams) -> None:
     """Write the data set's folder."""
-    folder = layout.DATA / data.dataset
+    folder = locations.DATA / data.dataset
     dataset = make_dataset(data)
     save_dataset(dataset, folder)
     print(

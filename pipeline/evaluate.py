@@ -7,19 +7,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cifar_resnet import layout
-from cifar_resnet.compute import prepare_compute
-from cifar_resnet.data import load_dataset
-from cifar_resnet.evaluation import Evaluation
-from cifar_resnet.files import replacing, write_json
-from cifar_resnet.history import read_history
-from cifar_resnet.inference import predict_logits, softmax
-from cifar_resnet.lr_range import NoRatesError, read_found_rates, read_sweep
-from cifar_resnet.model_file import load_model
-from cifar_resnet.params import ComputeParams, DataParams, EvaluateParams
-from cifar_resnet.plots.evaluation import plot_confusion, plot_misclassified, plot_reliability
-from cifar_resnet.plots.learning_curves import plot_learning_curves
-from cifar_resnet.plots.lr_curve import plot_lr_curve
+from image_classifier.data import load_dataset
+from image_classifier.evaluation.predictions import Evaluation
+from image_classifier.model.compute import prepare_compute
+from image_classifier.model.inference import predict_logits, softmax
+from image_classifier.model.model_file import load_model
+from image_classifier.outputs.history import read_history
+from image_classifier.outputs.rates import NoRatesError, read_found_rates, read_sweep
+from image_classifier.plots.evaluation import plot_confusion, plot_misclassified, plot_reliability
+from image_classifier.plots.learning_curves import plot_learning_curves
+from image_classifier.plots.lr_curve import plot_lr_curve
+from image_classifier.project import locations
+from image_classifier.project.params import ComputeParams, DataParams, EvaluateParams
+from image_classifier.system.files import replacing, write_json
 from pipeline.stage import main
 
 
@@ -27,8 +27,8 @@ def run(data: DataParams, evaluate: EvaluateParams, compute: ComputeParams) -> N
     """Write metrics, tables and pictures of the test set, and pictures of the sweep and of the epochs."""
     # Always float32: a served model computes in it too, and gives the same probabilities, apart from rounding.
     resolved = replace(prepare_compute(compute), precision=torch.float32)
-    dataset = load_dataset(layout.DATA / data.dataset)
-    net = resolved.place(load_model(layout.MODEL).net)
+    dataset = load_dataset(locations.DATA / data.dataset)
+    net = resolved.place(load_model(locations.MODEL).net)
     probabilities = softmax(predict_logits(net, dataset.test_images, resolved))
     evaluation = Evaluation(dataset.classes, dataset.test_labels, probabilities)
 
@@ -36,17 +36,17 @@ def run(data: DataParams, evaluate: EvaluateParams, compute: ComputeParams) -> N
     if evaluate.flip_tta:
         mirrored = softmax(predict_logits(net, dataset.test_images, resolved, mirrored=True))
         metrics["flip_tta_accuracy"] = replace(evaluation, probabilities=(probabilities + mirrored) / 2).accuracy
-    write_json(layout.TEST_METRICS, metrics)
+    write_json(locations.TEST_METRICS, metrics)
     write_tables(evaluation)
-    plot_confusion(evaluation, layout.CONFUSION_PLOT)
-    plot_reliability(evaluation, evaluate.calibration_bins, layout.RELIABILITY_PLOT)
-    plot_misclassified(evaluation, dataset.test_images, evaluate.grid_images, layout.MISCLASSIFIED_PLOT)
+    plot_confusion(evaluation, locations.CONFUSION_PLOT)
+    plot_reliability(evaluation, evaluate.calibration_bins, locations.RELIABILITY_PLOT)
+    plot_misclassified(evaluation, dataset.test_images, evaluate.grid_images, locations.MISCLASSIFIED_PLOT)
     try:
-        found = read_found_rates(layout.LR_FOUND)
+        found = read_found_rates(locations.LR_FOUND)
     except NoRatesError:
         found = None
-    plot_lr_curve(read_sweep(layout.LR_CURVE), found, layout.LR_CURVE_PLOT)
-    plot_learning_curves(read_history(layout.HISTORY), layout.LEARNING_CURVES)
+    plot_lr_curve(read_sweep(locations.LR_CURVE), found, locations.LR_CURVE_PLOT)
+    plot_learning_curves(read_history(locations.HISTORY), locations.LEARNING_CURVES)
     num_wrong = len(evaluation.misclassified)
     print(f"test accuracy {evaluation.accuracy:.2%}: {num_wrong} of {len(evaluation.labels)} images misclassified")
 
@@ -66,10 +66,10 @@ def write_tables(evaluation: Evaluation) -> None:
     sizes = Counter(predictions["true"])
     rows = [(*pair, count, f"{count / sizes[pair[0]]:.4f}") for pair, count in pairs]
     tables = {
-        layout.PREDICTIONS: pd.concat([predictions, probabilities], axis=1).reset_index(),
-        layout.CONFUSION: confusion,
-        layout.CONFUSED_PAIRS: pd.DataFrame(rows, columns=["true", "predicted", "count", "share"]),
-        layout.MISCLASSIFIED: mistakes.reset_index(),
+        locations.PREDICTIONS: pd.concat([predictions, probabilities], axis=1).reset_index(),
+        locations.CONFUSION: confusion,
+        locations.CONFUSED_PAIRS: pd.DataFrame(rows, columns=["true", "predicted", "count", "share"]),
+        locations.MISCLASSIFIED: mistakes.reset_index(),
     }
     for path, table in tables.items():
         with replacing(path) as new:

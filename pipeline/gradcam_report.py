@@ -3,16 +3,13 @@
 import hashlib
 import json
 
-from cifar_resnet import layout
-from cifar_resnet.compute import prepare_compute
-from cifar_resnet.data import load_dataset
-from cifar_resnet.evaluation import read_predictions
-from cifar_resnet.files import write_text
-from cifar_resnet.gradcam import activation_maps, map_size_px, overlay
-from cifar_resnet.history import read_history
-from cifar_resnet.model_card import render_model_card
-from cifar_resnet.model_file import load_model
-from cifar_resnet.params import (
+from image_classifier.data import load_dataset
+from image_classifier.evaluation.predictions import read_predictions
+from image_classifier.model.compute import prepare_compute
+from image_classifier.model.model_file import load_model
+from image_classifier.outputs.history import read_history
+from image_classifier.project import locations
+from image_classifier.project.params import (
     AugmentParams,
     ComputeParams,
     DataParams,
@@ -21,8 +18,11 @@ from cifar_resnet.params import (
     ModelParams,
     TrainParams,
 )
-from cifar_resnet.plots.gradcam import plot_gradcam
-from cifar_resnet.report import Report
+from image_classifier.report.gradcam import activation_maps, map_size_px, overlay
+from image_classifier.report.model_card import render_model_card
+from image_classifier.report.picture import plot_gradcam
+from image_classifier.report.report import Report
+from image_classifier.system.files import write_text
 from pipeline.stage import main
 
 
@@ -37,9 +37,9 @@ def run(
 ) -> None:
     """Explain the mistakes in `index.html` and `gradcam.png`, and describe the model in `model_card.md`."""
     resolved = prepare_compute(compute)
-    dataset = load_dataset(layout.DATA / data.dataset)
-    net = resolved.place(load_model(layout.MODEL).net)
-    evaluation = read_predictions(layout.PREDICTIONS)
+    dataset = load_dataset(locations.DATA / data.dataset)
+    net = resolved.place(load_model(locations.MODEL).net)
+    evaluation = read_predictions(locations.PREDICTIONS)
 
     shown = evaluation.worst_of_each_cell(gradcam.images)
     images = dataset.test_images[shown]
@@ -54,15 +54,15 @@ def run(
         overlay(images[grid], for_predicted[grid]),
         overlay(images[grid], for_true[grid]),
         f"Mistakes, the most confident first, and the evidence for each class: {gradcam.method} on {gradcam.layer}",
-        layout.GRADCAM_PLOT,
+        locations.GRADCAM_PLOT,
     )
-    used = json.loads(layout.TRAIN_METRICS.read_text(encoding="utf-8"))
+    used = json.loads(locations.TRAIN_METRICS.read_text(encoding="utf-8"))
     rates = {name: f"{used[name]:.4g}" for name in ("lr_min", "lr_max")}  # where the settings may say `find`
     report = Report(
         dataset=dataset.name,
         evaluation=evaluation,
-        metrics=json.loads(layout.TEST_METRICS.read_text(encoding="utf-8")),
-        history=read_history(layout.HISTORY),
+        metrics=json.loads(locations.TEST_METRICS.read_text(encoding="utf-8")),
+        history=read_history(locations.HISTORY),
         settings={
             "data": data.model_dump(include={"dataset", "split_seed", "validation_images"}),
             "augment": augment.model_dump(),
@@ -72,15 +72,15 @@ def run(
         },
         calibration_bins=evaluate.calibration_bins,
         map_size_px=map_size_px(net, gradcam.layer, dataset.image_px),
-        model_md5=hashlib.md5(layout.MODEL.read_bytes(), usedforsecurity=False).hexdigest(),
+        model_md5=hashlib.md5(locations.MODEL.read_bytes(), usedforsecurity=False).hexdigest(),
         images=images,
         for_predicted=for_predicted,
         for_true=for_true,
     )
-    write_text(layout.GRADCAM_PAGE, report.render())
+    write_text(locations.GRADCAM_PAGE, report.render())
     num_train_images = len(dataset.train_labels) - data.validation_images
-    write_text(layout.MODEL_CARD, render_model_card(report, num_train_images))
-    print(f"{len(shown)} of {len(evaluation.misclassified)} mistakes explained in {layout.GRADCAM_PAGE}")
+    write_text(locations.MODEL_CARD, render_model_card(report, num_train_images))
+    print(f"{len(shown)} of {len(evaluation.misclassified)} mistakes explained in {locations.GRADCAM_PAGE}")
 
 
 if __name__ == "__main__":

@@ -5,15 +5,23 @@ from itertools import count
 
 from torch import Tensor
 
-from cifar_resnet import layout
-from cifar_resnet.batches import EpochBatches
-from cifar_resnet.compute import Compute, prepare_compute
-from cifar_resnet.console import progress
-from cifar_resnet.data import Dataset, load_dataset
-from cifar_resnet.files import write_json
-from cifar_resnet.lr_range import LRSweep, NoRatesError, find_rates, sweep
-from cifar_resnet.params import AugmentParams, ComputeParams, DataParams, LRFindParams, ModelParams, TrainParams
-from cifar_resnet.training import LearningRates, Trainer, TrainingData, make_training_data, require_workable
+from image_classifier.data import Dataset, load_dataset
+from image_classifier.model.compute import Compute, prepare_compute
+from image_classifier.outputs.rates import LRSweep, NoRatesError
+from image_classifier.project import locations
+from image_classifier.project.params import (
+    AugmentParams,
+    ComputeParams,
+    DataParams,
+    LRFindParams,
+    ModelParams,
+    TrainParams,
+)
+from image_classifier.system.files import write_json
+from image_classifier.system.progress import progress
+from image_classifier.training.batches import EpochBatches
+from image_classifier.training.loop import LearningRates, Trainer, TrainingData, make_training_data, require_workable
+from image_classifier.training.lr_range import find_rates, sweep
 from pipeline.stage import main
 
 
@@ -23,18 +31,18 @@ def run(
 ) -> None:  # fmt: skip
     """Write the sweep and the suggestions; stage evaluate draws them, so a new plot needs no new sweep."""
     resolved = prepare_compute(compute)
-    dataset = load_dataset(layout.DATA / data.dataset)
+    dataset = load_dataset(locations.DATA / data.dataset)
     training_data = make_training_data(dataset, data, augment)
     require_workable(train, augment, training_data)
     print(f"LR range test on {resolved}")
     measured = run_sweep(dataset, training_data, model, lr_find, train, resolved)
-    measured.write_csv(layout.LR_CURVE)
+    measured.write_csv(locations.LR_CURVE)
     try:
         found = find_rates(measured, lr_find.rule)
-        found.write_json(layout.LR_FOUND)
+        found.write_json(locations.LR_FOUND)
         print(f"found lr_min {found.lr_min:.4g} and lr_max {found.lr_max:.4g} ({found.rule})")
     except NoRatesError as reason:  # no error here, or this stage would run again; stage train knows if it needs rates
-        write_json(layout.LR_FOUND, {"not_found": str(reason)})
+        write_json(locations.LR_FOUND, {"not_found": str(reason)})
         print(f"found no learning rates: {reason}")
 
 

@@ -13,14 +13,14 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from cifar_resnet import layout
-from cifar_resnet.data import Images
-from cifar_resnet.errors import UserError
-from cifar_resnet.image_decoding import FORMATS_IN_WORDS
-from cifar_resnet.image_files import image_suffixes, printable, read_image
-from cifar_resnet.inference import BATCH_SIZE
-from cifar_resnet.params import Params, load_params
-from cifar_resnet.prediction import Ranked, load_predictor
+from image_classifier.data import Images
+from image_classifier.model.inference import BATCH_SIZE
+from image_classifier.project import locations
+from image_classifier.project.params import Params, load_params
+from image_classifier.serving.prediction import Ranked, load_predictor
+from image_classifier.sources.image_decoding import FORMATS_IN_WORDS
+from image_classifier.sources.image_files import image_suffixes, printable, read_image
+from image_classifier.system.errors import UserError
 from pipeline.stage import main
 
 ENLARGEMENT = 8  # of the overlays, so that they are large enough on a screen
@@ -121,7 +121,7 @@ def write_row(kind: str, path: Path, ranked: Ranked, widths: Sequence[int]) -> N
     elif kind == "csv":
         csv.writer(sys.stdout, lineterminator="\n").writerow([printable(path), *chain(*rounded)])
     else:
-        from cifar_resnet.plots.style import percent  # Matplotlib: 0.3 s
+        from image_classifier.plots.style import percent  # Matplotlib: 0.3 s
 
         cells = [printable(path), *(f"{name} {percent(value)}" for name, value in ranked)]
         print("  ".join(map(str.ljust, cells, widths)).rstrip())
@@ -153,4 +153,4 @@ if __name__ == "__main__":
         "--gradcam", type=path_of, metavar="FOLDER", help="write each image beside its heat map to this folder"
     )
     options = parser.parse_args()
-    main(lambda: run(options, load_params(layout.PARAMS)))
+    main(lambda: run(options, load_params(locations.PARAMS)))

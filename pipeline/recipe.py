@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cifar_resnet import layout
-from cifar_resnet.errors import UserError
-from cifar_resnet.params import read_settings
-from cifar_resnet.project import Project, flat, read_project
+from image_classifier.project import locations
+from image_classifier.project.definition import Project, read_project
+from image_classifier.project.params import read_settings
+from image_classifier.project.settings import flat
+from image_classifier.system.errors import UserError
 from pipeline.stage import main
 
 
@@ -28,14 +29,14 @@ def read_recipe(name: str) -> dict[str, dict[str, Any]]:
     settings: dict[str, dict[str, Any]] = read_settings(recipe)
     if not isinstance(settings, dict) or not all(isinstance(section, dict) for section in settings.values()):
         raise UserError(
-            f"{recipe} must hold sections as in {layout.PARAMS}, such as `train:` and below it `epochs: 12`"
+            f"{recipe} must hold sections as in {locations.PARAMS}, such as `train:` and below it `epochs: 12`"
         )
     return settings
 
 
 def as_options(settings: Mapping[str, Any], project: Project) -> list[str]:
     """Settings by dotted name as options of `dvc exp run`, which turn params.yaml into the settings of `project`."""
-    before, after = flat(read_settings(layout.PARAMS)), flat(project.settings)
+    before, after = flat(read_settings(locations.PARAMS)), flat(project.settings)
     changes = [f"~{name}" for name in before if name not in after]  # of another network
     changes += [f"{'' if name in before else '+'}{name}={json.dumps(value, ensure_ascii=False)}"
                 for name, value in settings.items()]  # fmt: skip

@@ -6,16 +6,16 @@ Without an argument: a table of all runs.
 import sys
 from argparse import ArgumentParser
 
-from cifar_resnet import layout
-from cifar_resnet.params import load_params
-from cifar_resnet.tracking.lookup import describe_run, find_runs, rows_of_runs
+from image_classifier.project import locations
+from image_classifier.project.params import load_params
+from image_classifier.tracking.lookup import describe_run, find_runs, rows_of_runs
 from pipeline.compare import as_text
 from pipeline.stage import main
 
 
 def print_table() -> None:
     """Print a line per run; runs with the same weights are below each other."""
-    rows = rows_of_runs(load_params(layout.PARAMS))
+    rows = rows_of_runs(load_params(locations.PARAMS))
     print(as_text(rows))
     if len(rows) == 1:
         print("no runs yet: `make demo` makes one in minutes, `dvc repro` trains as params.yaml says", file=sys.stderr)
@@ -25,7 +25,7 @@ def print_table() -> None:
 
 def print_runs(word: str) -> None:
     """Print what is known about the runs that `word` names."""
-    for run in find_runs(load_params(layout.PARAMS), word):
+    for run in find_runs(load_params(locations.PARAMS), word):
         for label, text in describe_run(run):
             print(f"{label:<14}{text}")
         print()

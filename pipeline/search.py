@@ -11,9 +11,9 @@ from argparse import ArgumentParser
 from collections.abc import Mapping
 from typing import Any
 
-from cifar_resnet.errors import UserError
-from cifar_resnet.params import parse_params, read_yaml
-from cifar_resnet.project import Project
+from image_classifier.project.definition import Project
+from image_classifier.project.params import parse_params, read_yaml
+from image_classifier.system.errors import UserError
 from pipeline.compare import as_text
 from pipeline.seeds import group_name, one_or_more, run_once
 from pipeline.stage import main
@@ -41,7 +41,7 @@ def run_search(project: Project, count: int, ranges: Mapping[str, str], name: st
     print(f"\n{as_text([['trial', *space, 'validation accuracy'], *rows])}\n")
     print(f"{best[0]} is the best. Its validation accuracy is optimistic, since it chose the trial.")
     print(f"`dvc exp apply {best[0]}` copies its settings and results here.")
-    from cifar_resnet.tracking.groups import publish_group  # 2 s
+    from image_classifier.tracking.groups import publish_group  # 2 s
 
     shown = {"search/trials": float(count), "search/best_validation_accuracy": study.best_value}
     print(publish_group(project.params, group, states, shown))

@@ -13,11 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cifar_resnet.compare import SEED, describe_seeds, seed_sample, seed_table
-from cifar_resnet.compare_sources import ComparedRun, read_run
-from cifar_resnet.errors import UserError
-from cifar_resnet.git import dvc_experiments
-from cifar_resnet.project import Inputs, Project, flat, path_md5, read_project, state_key, training_key
+from image_classifier.compare.comparison import SEED, describe_seeds, seed_sample, seed_table
+from image_classifier.compare.sources import ComparedRun, read_run
+from image_classifier.project.definition import Inputs, Project, read_project
+from image_classifier.project.hashing import path_md5
+from image_classifier.project.keys import state_key, training_key
+from image_classifier.project.settings import flat
+from image_classifier.system.errors import UserError
+from image_classifier.system.git import dvc_experiments
 from pipeline.compare import as_text
 from pipeline.recipe import as_options, read_recipe
 from pipeline.stage import main
@@ -55,7 +58,7 @@ def run_seeds(count: int, name: str | None, recipe_name: str | None) -> None:
     if count > 1:  # one seed has no deviation
         figures |= {"seeds/standard_deviation": sample.standard_deviation}
         figures |= {"seeds/interval_low": sample.interval.low, "seeds/interval_high": sample.interval.high}
-    from cifar_resnet.tracking.groups import publish_group  # 2 s
+    from image_classifier.tracking.groups import publish_group  # 2 s
 
     print(publish_group(project.params, group, {run.state for run in runs.values()}, figures))
 

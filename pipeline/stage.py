@@ -15,12 +15,12 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from cifar_resnet import layout
-from cifar_resnet.errors import UserError
-from cifar_resnet.project import DEFINITION, Project, Stage, read_project
-from cifar_resnet.records import remove_false_records, require_as_imported, require_unchanged, write_inputs
-from cifar_resnet.store_location import follow_move
-from cifar_resnet.surroundings import require_lasting_results
+from image_classifier.project import locations
+from image_classifier.project.definition import DEFINITION, Project, Stage, read_project
+from image_classifier.project.doctor import require_lasting_results
+from image_classifier.project.records import remove_false_records, require_as_imported, require_unchanged, write_inputs
+from image_classifier.project.store_location import follow_move
+from image_classifier.system.errors import UserError
 from pipeline import IMPORTED
 
 CLOSED_OR_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -41,8 +41,8 @@ def main(run: Callable[..., None], description: str | None = None) -> None:
     # Let `finally` blocks run before the process ends; shells report 128 + the signal's number.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        if not layout.PARAMS.exists() and not DEFINITION.exists():
-            raise UserError(f"{Path.cwd()} is not this project's folder: change to the one with {layout.PARAMS} first")
+        if not locations.PARAMS.exists() and not DEFINITION.exists():
+            raise UserError(f"{Path.cwd()} is not this project's folder: change to that with {locations.PARAMS} first")
         with suppress(UserError, sqlite3.Error):  # code that needs the store reports the error itself
             if former := follow_move():  # the whole project was moved
                 print(
@@ -88,9 +88,9 @@ def run_stage(stage: Stage, run: Callable[..., None], project: Project) -> None:
     require_as_imported(inputs, IMPORTED)  # some modules are imported when they are used
     if os.environ.get("RANK", "0") == "0":  # of several training processes, the first writes
         write_inputs(stage, inputs)
-    if stage.published and layout.MODEL.exists():  # importing MLflow takes 2 s, and the other stages do not need it
-        from cifar_resnet.distributed import is_worker
-        from cifar_resnet.tracking.publication import publish_stage
+    if stage.published and locations.MODEL.exists():  # importing MLflow takes 2 s, and the other stages do not need it
+        from image_classifier.model.distributed import is_worker
+        from image_classifier.tracking.publication import publish_stage
 
         if not is_worker():
             publish_stage(stage.name, project, inputs)

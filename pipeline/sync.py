@@ -3,8 +3,8 @@
 Use it after `dvc pull` in a new clone, or if MLflow's store was deleted, moved or out of reach.
 """
 
-from cifar_resnet.project import Project
-from cifar_resnet.tracking.publication import publish
+from image_classifier.project.definition import Project
+from image_classifier.tracking.publication import publish
 from pipeline.stage import main
 
 

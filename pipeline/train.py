@@ -3,22 +3,30 @@
 import torch
 from torch import Tensor
 
-from cifar_resnet import layout
-from cifar_resnet.checkpoint import Checkpoint
-from cifar_resnet.compute import prepare_compute
-from cifar_resnet.console import TrainingConsole
-from cifar_resnet.data import load_dataset
-from cifar_resnet.distributed import is_worker, run_in_processes, wait_for_others
-from cifar_resnet.errors import UserError
-from cifar_resnet.files import write_json
-from cifar_resnet.history import write_history
-from cifar_resnet.lr_range import read_found_rates
-from cifar_resnet.model_file import save_model
-from cifar_resnet.params import AugmentParams, ComputeParams, DataParams, ModelParams, RuntimeParams, TrainParams
-from cifar_resnet.project import Inputs, Project, training_key
-from cifar_resnet.records import changed_since, require_not_rewritten
-from cifar_resnet.tracking.live import live_training
-from cifar_resnet.training import LearningRates, Trainer, check_finite, make_training_data, require_workable
+from image_classifier.data import load_dataset
+from image_classifier.model.compute import prepare_compute
+from image_classifier.model.distributed import is_worker, run_in_processes, wait_for_others
+from image_classifier.model.model_file import save_model
+from image_classifier.outputs.history import write_history
+from image_classifier.outputs.rates import read_found_rates
+from image_classifier.project import locations
+from image_classifier.project.definition import Inputs, Project
+from image_classifier.project.keys import training_key
+from image_classifier.project.params import (
+    AugmentParams,
+    ComputeParams,
+    DataParams,
+    ModelParams,
+    RuntimeParams,
+    TrainParams,
+)
+from image_classifier.project.records import changed_since, require_not_rewritten
+from image_classifier.system.errors import UserError
+from image_classifier.system.files import write_json
+from image_classifier.tracking.console import TrainingConsole
+from image_classifier.tracking.live import live_training
+from image_classifier.training.checkpoint import Checkpoint
+from image_classifier.training.loop import LearningRates, Trainer, check_finite, make_training_data, require_workable
 from pipeline.stage import main
 
 
@@ -31,7 +39,7 @@ def run(
         run_in_processes("pipeline.train", compute.processes)
         return
     resolved = prepare_compute(compute)
-    dataset = load_dataset(layout.DATA / data.dataset)
+    dataset = load_dataset(locations.DATA / data.dataset)
     training_data = make_training_data(dataset, data, augment)
     require_workable(train, augment, training_data)
     rates = choose_rates(train)
@@ -77,12 +85,12 @@ def run(
                 console.after_epoch(metrics)
                 live.log_epoch(metrics)
                 console.warn_of_change(changed_since("train", inputs))
-        save_model(layout.MODEL, state.model, model, dataset)
-        write_history(layout.HISTORY, state.history)
+        save_model(locations.MODEL, state.model, model, dataset)
+        write_history(locations.HISTORY, state.history)
         last = state.history[-1].as_row()
         del last["lr"]
-        write_json(layout.TRAIN_METRICS, {"epochs": last.pop("epoch"), **vars(rates), **last})
-        checkpoint.finish(layout.MODEL)
+        write_json(locations.TRAIN_METRICS, {"epochs": last.pop("epoch"), **vars(rates), **last})
+        checkpoint.finish(locations.MODEL)
 
 
 def choose_rates(train: TrainParams) -> LearningRates:
@@ -90,8 +98,8 @@ def choose_rates(train: TrainParams) -> LearningRates:
 
     A UserError if stage lr_find did not find a rate that is needed, or if lr_min is not below lr_max.
     """
-    lr_min = read_found_rates(layout.LR_FOUND).lr_min if train.lr_min == "find" else train.lr_min
-    lr_max = read_found_rates(layout.LR_FOUND).lr_max if train.lr_max == "find" else train.lr_max
+    lr_min = read_found_rates(locations.LR_FOUND).lr_min if train.lr_min == "find" else train.lr_min
+    lr_max = read_found_rates(locations.LR_FOUND).lr_max if train.lr_max == "find" else train.lr_max
     if lr_min >= lr_max:
         raise UserError(f"train.lr_min is {lr_min:.4g}; it must be below train.lr_max, {lr_max:.4g}")
     return LearningRates(lr_min, lr_max)

@@ -4,10 +4,9 @@ import os
 import socket
 import sys
 
-from cifar_resnet.errors import UserError
-from cifar_resnet.masking import masked
-from cifar_resnet.params import RuntimeParams
-from cifar_resnet.store_location import tracking_uri
+from image_classifier.project.params import RuntimeParams
+from image_classifier.project.store_location import tracking_uri
+from image_classifier.system.errors import UserError, masked
 from pipeline.stage import main
 
 
@@ -22,7 +21,7 @@ def run(runtime: RuntimeParams) -> None:
         return
     port = free_port()
 
-    from cifar_resnet.tracking.run_table import page_of_runs  # 2 s
+    from image_classifier.tracking.run_table import page_of_runs  # 2 s
 
     page = f"http://127.0.0.1:{port}/{page_of_runs(runtime.experiment)}"
     address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]

@@ -16,8 +16,8 @@ from support.finished_pipeline import commit, run, write_lock, write_outputs
 from support.project import PROJECT, TINY, MakeOnce, copy_project, enter
 from support.real_repro import STAGES, dvc, executed
 
-from cifar_resnet.params import Params, load_params
-from cifar_resnet.tracking.store import open_store
+from image_classifier.project.params import Params, load_params
+from image_classifier.tracking.store import open_store
 from pipeline.demo import overlay
 
 os.environ |= {
@@ -35,7 +35,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # `make test-fast` leaves out the tests that use one of these modules, directly or through a fixture or helper.
 SLOW = (
-    "benchmarks.measurements", "benchmarks.stopwatch", "cifar_resnet.tracking", "http.server", "mlflow",
+    "benchmarks.measurements", "benchmarks.stopwatch", "image_classifier.tracking", "http.server", "mlflow",
     "multiprocessing", "nbclient", "playwright", "psutil", "socket", "subprocess",
 )  # fmt: skip
 

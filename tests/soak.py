@@ -20,10 +20,12 @@ from mlflow.entities import Run
 from support.finished_pipeline import run
 from support.real_repro import LOCK, all_runs, dvc, running_stage, send, start_repro
 
-from cifar_resnet import layout
-from cifar_resnet.history import read_history
-from cifar_resnet.project import path_md5, read_lock, training_key
-from cifar_resnet.tracking.runs import TRAINING
+from image_classifier.outputs.history import read_history
+from image_classifier.project import locations
+from image_classifier.project.definition import read_lock
+from image_classifier.project.hashing import path_md5
+from image_classifier.project.keys import training_key
+from image_classifier.tracking.runs import TRAINING
 from pipeline.demo import RECIPE, overlay, prepare_project
 
 SETTINGS: dict[str, dict[str, object]] = {  # added to the recipe's, so that training takes most of the time
@@ -35,9 +37,9 @@ SETTINGS: dict[str, dict[str, object]] = {  # added to the recipe's, so that tra
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 LINKS = ("copy", "symlink", "hardlink")
 CHECK = Path(__file__).resolve().with_name("records_check.py")
-CODE = Path("src/cifar_resnet/training.py")
+CODE = Path("src/image_classifier/training/loop.py")
 EDITS: dict[str, Callable[[], object]] = {
-    "train.epochs": lambda: overlay(layout.PARAMS, {"train": {"epochs": 15}}, layout.PARAMS),
+    "train.epochs": lambda: overlay(locations.PARAMS, {"train": {"epochs": 15}}, locations.PARAMS),
     "a comment in training.py": lambda: CODE.write_text(f"{CODE.read_text()}\n# edited\n"),
 }
 CASES = [(sent, target) for target in ("stage", "dvc", "both") for sent in SIGNALS]
@@ -58,7 +60,7 @@ def main() -> None:
         folder = Path(name)
         prepare_project(folder / "prepared", RECIPE)
         os.chdir(folder / "prepared")
-        overlay(layout.PARAMS, SETTINGS, layout.PARAMS)
+        overlay(locations.PARAMS, SETTINGS, locations.PARAMS)
         dvc("repro", "lr_find")
         expected, duration_seconds = run_unharmed(folder)
         print(f"unharmed, the stages from train on take {duration_seconds:.0f} s", flush=True)
@@ -117,7 +119,7 @@ def run_edited(
         repro.wait(moment)
     stage = running_stage(repro)
     name = f"{stage.cmdline()[-1] if stage else 'no stage'} ({link}{', killed' if killed else ''})"
-    before = {file: file.read_bytes() for file in (layout.PARAMS, CODE)}
+    before = {file: file.read_bytes() for file in (locations.PARAMS, CODE)}
     EDITS[edit]()
     if killed:
         send(signal.SIGKILL, repro, "both")
@@ -136,11 +138,11 @@ def run_edited(
 def false_record() -> str | None:
     """A training that DVC or MLflow shows with another number of epochs than it had."""
     record = read_lock().get("train")
-    history = record and record.outs[layout.HISTORY.as_posix()]
-    if record and layout.HISTORY.exists() and path_md5(layout.HISTORY) == history:
+    history = record and record.outs[locations.HISTORY.as_posix()]
+    if record and locations.HISTORY.exists() and path_md5(locations.HISTORY) == history:
         epochs = record.inputs.settings["train.epochs"]
-        if len(read_history(layout.HISTORY)) != epochs:
-            return f"dvc.lock says {epochs} epochs, there were {len(read_history(layout.HISTORY))}"
+        if len(read_history(locations.HISTORY)) != epochs:
+            return f"dvc.lock says {epochs} epochs, there were {len(read_history(locations.HISTORY))}"
     for found in all_runs(Path.cwd()):
         if found.info.status == "FINISHED" and int(found.data.params["train.epochs"]) != num_epochs(found):
             return f"MLflow run {found.info.run_name} had {num_epochs(found)} epochs"

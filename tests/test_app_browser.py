@@ -19,7 +19,7 @@ from support.project import PROJECT
 from test_tracking_server import free_port, wait_for
 from test_ui_browser import ARGUMENTS, CHROMIUM
 
-from cifar_resnet import layout
+from image_classifier.project import locations
 
 GRADIO = PROJECT / "build" / "app"
 pytestmark = [
@@ -29,18 +29,18 @@ pytestmark = [
 
 
 def test_a_photo_gets_its_name_and_a_map_from_the_demos_model_and_goes_nowhere(evaluated: Path, tmp_path: Path) -> None:
-    demo = tmp_path / layout.DEMO
+    demo = tmp_path / locations.DEMO
     shutil.copytree(evaluated, demo)
     (tmp_path / "build" / "app").symlink_to(GRADIO)
     for name in ("params.yaml", "dvc.yaml"):
         (tmp_path / name).write_bytes((demo / name).read_bytes())
-    probabilities = pd.read_csv(demo / layout.PREDICTIONS).filter(like="p_")
+    probabilities = pd.read_csv(demo / locations.PREDICTIONS).filter(like="p_")
     ranked = -np.sort(-probabilities.to_numpy())[:, :6]
     clear = int(np.diff(-ranked).min(axis=1).argmax())  # no two of its probabilities are almost equal
-    images = np.load(demo / layout.DATA / "digits" / "test_images.npy")
+    images = np.load(demo / locations.DATA / "digits" / "test_images.npy")
     Image.fromarray(images[clear]).resize((480, 480), Image.Resampling.NEAREST).save(tmp_path / "photo.bmp")
     (tmp_path / "note.png").write_text("no picture")
-    wrong = int(pd.read_csv(demo / layout.MISCLASSIFIED)["index"][0])
+    wrong = int(pd.read_csv(demo / locations.MISCLASSIFIED)["index"][0])
     example, mistake = ([*np.argsort(-probabilities.to_numpy()[n])[:5].astype(str)] for n in (clear, wrong))
     assert example != mistake
 
@@ -64,7 +64,7 @@ def test_a_photo_gets_its_name_and_a_map_from_the_demos_model_and_goes_nowhere(e
 
     try:
         wait_for(f"http://127.0.0.1:{port}/", app, log)
-        assert f"model: {layout.DEMO / layout.MODEL}" in log.read_text()
+        assert f"model: {locations.DEMO / locations.MODEL}" in log.read_text()
         assert {c.laddr for c in psutil.Process(app.pid).net_connections() if c.status == psutil.CONN_LISTEN} == {
             ("127.0.0.1", port)
         }

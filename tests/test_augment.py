@@ -3,9 +3,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from cifar_resnet.augment import Augmentation
-from cifar_resnet.data import Images
-from cifar_resnet.params import AugmentParams
+from image_classifier.data import Images
+from image_classifier.project.params import AugmentParams
+from image_classifier.training.augment import Augmentation
 
 MEAN = (0.4914, 0.4822, 0.4465)
 MEAN_COLOUR = [125, 123, 114]

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from cifar_resnet.augment import Augmentation
-from cifar_resnet.batches import EpochBatches
-from cifar_resnet.params import AugmentParams
+from image_classifier.project.params import AugmentParams
+from image_classifier.training.augment import Augmentation
+from image_classifier.training.batches import EpochBatches
 
 NUM_IMAGES = 300
 AUGMENT = Augmentation(

@@ -20,11 +20,11 @@ from benchmarks.peers.task import Task
 from benchmarks.stopwatch import CommandError, Observation, observe
 from benchmarks.table import as_markdown
 from benchmarks.workspace import Size, environment, find_images
-from cifar_resnet import layout
-from cifar_resnet.data import save_dataset
-from cifar_resnet.history import EpochMetrics
-from cifar_resnet.lr_range import FoundRates, read_found_rates
-from cifar_resnet.params import load_params
+from image_classifier.data import save_dataset
+from image_classifier.outputs.history import EpochMetrics
+from image_classifier.outputs.rates import FoundRates, read_found_rates
+from image_classifier.project import locations
+from image_classifier.project.params import load_params
 from pipeline import download
 
 BUSY = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
@@ -178,9 +178,9 @@ def test_every_variant_of_the_recipe_is_trained_and_becomes_a_run(
     for name, value in {"SEEDS": (3,), "JUDGED_BY": 100, "EPOCHS": 1, "WIDTH": 4, "RESULTS": results}.items():
         monkeypatch.setattr(recipe, name, value)
     monkeypatch.setattr(recipe, "PARTS", {"no CutOut": {"augment": {"cutout": 0}}})
-    download.run(load_params(layout.PARAMS).data)
-    layout.LR_FOUND.parent.mkdir(parents=True)
-    FoundRates(0.002, 0.02, "valley", {"descent_start": 0.002, "valley": 0.02}).write_json(layout.LR_FOUND)
+    download.run(load_params(locations.PARAMS).data)
+    locations.LR_FOUND.parent.mkdir(parents=True)
+    FoundRates(0.002, 0.02, "valley", {"descent_start": 0.002, "valley": 0.02}).write_json(locations.LR_FOUND)
 
     for _ in range(2):  # the second call finds all results
         recipe.main()
@@ -196,7 +196,7 @@ def test_every_variant_of_the_recipe_is_trained_and_becomes_a_run(
 
 
 def test_many_seeds_are_trained_side_by_side_at_the_rates_that_one_sweep_found(workspace: Path) -> None:
-    download.run(load_params(layout.PARAMS).data)
+    download.run(load_params(locations.PARAMS).data)
     many_seeds.main("default", 2, 1, workspace / "found")
     rows = list(csv.DictReader((workspace / "found" / "history.csv").read_text().splitlines()))
     assert [(row["seed"], row["epoch"]) for row in rows] == [("0", "1"), ("0", "2"), ("1", "1"), ("1", "2")]
@@ -232,8 +232,8 @@ def test_pages_recipe_is_timed_after_every_epoch(workspace: Path) -> None:
 def test_a_training_of_this_project_is_timed_by_the_lines_that_it_prints(tmp_path: Path) -> None:
     metrics = EpochMetrics(1, 0.1, 0.5, 0.8, 0.4, 0.9, "test")
     program = (
-        "from types import SimpleNamespace as S; from cifar_resnet.console import TrainingConsole; "
-        "from cifar_resnet.history import EpochMetrics; "
+        "from types import SimpleNamespace as S; from image_classifier.system.progress import TrainingConsole; "
+        "from image_classifier.outputs.history import EpochMetrics; "
         f"TrainingConsole(S(), 50).after_epoch({metrics!r})"
     )
     time_to_accuracy.main([sys.executable, "-c", program], environment(tmp_path), 50, tmp_path / "time.csv")

@@ -12,12 +12,12 @@ from support.finished_pipeline import ran, run_train, write_outputs
 from support.project import PROJECT, TINY
 from support.real_repro import dvc
 
-from cifar_resnet import layout
-from cifar_resnet.params import load_params
-from cifar_resnet.project import read_project
-from cifar_resnet.records import write_inputs
-from cifar_resnet.tracking.champion import CHAMPION, CLASSES, DATA
-from cifar_resnet.tracking.publication import publish, publish_stage
+from image_classifier.project import locations
+from image_classifier.project.definition import read_project
+from image_classifier.project.params import load_params
+from image_classifier.project.records import write_inputs
+from image_classifier.tracking.champion import CHAMPION, CLASSES, DATA
+from image_classifier.tracking.publication import publish, publish_stage
 from pipeline import download, evaluate, lr_find, sync
 from pipeline.demo import overlay
 
@@ -37,10 +37,10 @@ def publish_model(project: Path) -> Callable[..., tuple[str, ...]]:
     """A function that publishes one more trained model, and returns the lines that are printed."""
 
     def publish_one(seed: int, accuracy: float, split: int = 0) -> tuple[str, ...]:
-        write_outputs(project, load_params(layout.PARAMS), accuracy, seed)
+        write_outputs(project, load_params(locations.PARAMS), accuracy, seed)
         if split:  # other images in the test set
             np.save(project / "data" / "digits" / "test_images.npy", np.full((20, 32, 32, 3), split, np.uint8))
-        overlay(PROJECT / "params.yaml", {**TINY, "train": {**TINY["train"], "seed": seed}}, layout.PARAMS)
+        overlay(PROJECT / "params.yaml", {**TINY, "train": {**TINY["train"], "seed": seed}}, locations.PARAMS)
         publication = publish(read_project(), ran())
         return (*publication.actions, *filter(None, [publication.note]))
 
@@ -58,8 +58,8 @@ def fill(folder: Path, classes: Iterable[str], number: int) -> None:
 
 def train_on(folder: str) -> None:
     """Run the stages up to evaluate on a folder of pictures, record them, and publish the last one."""
-    overlay(layout.PARAMS, {"data": {"folder": folder}}, layout.PARAMS)
-    params = load_params(layout.PARAMS)
+    overlay(locations.PARAMS, {"data": {"folder": folder}}, locations.PARAMS)
+    params = load_params(locations.PARAMS)
     download.run(params.data)
     lr_find.run(params.data, params.augment, params.model, params.lr_find, params.train, params.compute)
     run_train()
@@ -77,7 +77,7 @@ def test_models_of_other_pictures_are_not_compared_and_one_line_says_so(capsys: 
         "data": {"dataset": "folder"},
         "train": {"batch_size": 16, "lr_min": 0.01, "lr_max": 0.1},
     }
-    overlay(layout.PARAMS, changes, layout.PARAMS)
+    overlay(locations.PARAMS, changes, locations.PARAMS)
     fill(Path("flowers"), ["rose", "tulip"], 20)
     fill(Path("dogs"), ["beagle", "poodle"], 20)
     train_on("flowers")
@@ -100,7 +100,7 @@ def test_models_of_other_pictures_are_not_compared_and_one_line_says_so(capsys: 
     assert "stays version 1, whose data are folder" in capsys.readouterr().out
     assert int(champion().version) == 1
 
-    overlay(layout.PARAMS, {"runtime": {"registered_model": "flowers-of-june"}}, layout.PARAMS)
+    overlay(locations.PARAMS, {"runtime": {"registered_model": "flowers-of-june"}}, locations.PARAMS)
     sync.run(read_project())
     assert "champion of flowers-of-june is now version 1" in capsys.readouterr().out
 

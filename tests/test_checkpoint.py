@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cifar_resnet.checkpoint import KEPT, Checkpoint
-from cifar_resnet.errors import UserError
+from image_classifier.system.errors import UserError
+from image_classifier.training.checkpoint import KEPT, Checkpoint
 
 fork = multiprocessing.get_context("fork")
 

@@ -12,10 +12,11 @@ from dvc.utils.hydra import apply_overrides
 from support.finished_pipeline import run
 from support.project import PROJECT
 
-from cifar_resnet import layout
-from cifar_resnet.errors import UserError
-from cifar_resnet.params import ResNet18Params, load_params, read_settings
-from cifar_resnet.project import flat, read_project
+from image_classifier.project import locations
+from image_classifier.project.definition import read_project
+from image_classifier.project.params import ResNet18Params, load_params, read_settings
+from image_classifier.project.settings import flat
+from image_classifier.system.errors import UserError
 from pipeline.demo import overlay
 from pipeline.recipe import as_options
 from pipeline.recipe import run as run_recipe
@@ -126,7 +127,7 @@ def test_dvc_deletes_outputs_before_a_value_is_refused_and_checkout_restores_the
     """DVC deletes a stage's outputs before it starts the stage, so before the stage can refuse a value."""
     run("dvc", "repro", "download", cwd=workspace)
     made = sorted(path.name for path in Path("data/digits").iterdir())
-    overlay(layout.PARAMS, {"data": {"split_seed": -1}}, layout.PARAMS)
+    overlay(locations.PARAMS, {"data": {"split_seed": -1}}, locations.PARAMS)
     done = subprocess.run([sys.executable, "-m", "dvc", "repro", "download"], capture_output=True, text=True)
     assert "error: params.yaml: data.split_seed is -1; allowed: " in done.stderr
     assert not Path("data/digits").exists()

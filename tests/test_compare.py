@@ -21,16 +21,16 @@ from support.project import PROJECT, copy_project
 from support.real_repro import all_runs, dvc, wait_for
 from test_folder import picture, pictures
 
-from cifar_resnet import layout
-from cifar_resnet.compare import describe_seeds, seed_sample, seed_verdict
-from cifar_resnet.compare_sources import describe_code, read_run
-from cifar_resnet.errors import UserError
-from cifar_resnet.evaluation import Evaluation
-from cifar_resnet.git import dvc_experiments
-from cifar_resnet.history import write_history
-from cifar_resnet.params import load_params
-from cifar_resnet.project import read_project
-from cifar_resnet.tracking.publication import publish
+from image_classifier.compare.comparison import describe_seeds, seed_sample, seed_verdict
+from image_classifier.compare.sources import describe_code, read_run
+from image_classifier.evaluation.predictions import Evaluation
+from image_classifier.outputs.history import write_history
+from image_classifier.project import locations
+from image_classifier.project.definition import read_project
+from image_classifier.project.params import load_params
+from image_classifier.system.errors import UserError
+from image_classifier.system.git import dvc_experiments
+from image_classifier.tracking.publication import publish
 from pipeline import compare, search
 from pipeline.demo import overlay
 from pipeline.seeds import group_name, run_seeds
@@ -44,7 +44,7 @@ def project(compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def compared_text(capsys: pytest.CaptureFixture[str], *words: str, markdown: bool = False) -> str:
     capsys.readouterr()
-    compare.run(Namespace(runs=list(words), markdown=markdown), load_params(layout.PARAMS))
+    compare.run(Namespace(runs=list(words), markdown=markdown), load_params(locations.PARAMS))
     return capsys.readouterr().out
 
 
@@ -53,7 +53,7 @@ def right(evaluation: Evaluation) -> int:
 
 
 def test_two_commits_are_compared_image_by_image(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (comparison,) = compare.read_comparisons(["first", "second"], load_params(layout.PARAMS))
+    (comparison,) = compare.read_comparisons(["first", "second"], load_params(locations.PARAMS))
     one, other, counts = comparison.first.evaluation, comparison.other.evaluation, comparison.counts
     assert counts.total == 359
     assert right(other) - right(one) == counts.only_second - counts.only_first
@@ -68,9 +68,9 @@ def test_code_that_git_does_not_have_is_not_called_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(compared)
-    (comparison,) = compare.read_comparisons(["first", "second"], load_params(layout.PARAMS))
+    (comparison,) = compare.read_comparisons(["first", "second"], load_params(locations.PARAMS))
     assert describe_code(comparison.first, comparison.other).startswith("The same code")
-    monkeypatch.chdir(layout.DATA)  # which Git ignores, like the demo's folder
+    monkeypatch.chdir(locations.DATA)  # which Git ignores, like the demo's folder
     assert describe_code(comparison.first, comparison.other).startswith("Git does not have the code")
 
 
@@ -92,9 +92,9 @@ def test_markdown_holds_the_table_and_the_verdict(project: Path, capsys: pytest.
 
 
 def test_settings_are_those_of_the_predictions_if_the_report_is_older(project: Path) -> None:
-    overlay(layout.PARAMS, {"train": {"epochs": 5}}, layout.PARAMS)
+    overlay(locations.PARAMS, {"train": {"epochs": 5}}, locations.PARAMS)
     dvc("repro", "evaluate")
-    assert read_run("workspace", load_params(layout.PARAMS)).settings["train.epochs"] == "5"
+    assert read_run("workspace", load_params(locations.PARAMS)).settings["train.epochs"] == "5"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_runs_that_cannot_be_compared_are_refused_with_the_reason(
 def test_seeds_on_other_pictures_are_another_group(tiny_params_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tiny_params_file.parent)
     shutil.copy(PROJECT / "dvc.yaml", ".")
-    overlay(layout.PARAMS, {"data": {"dataset": "folder"}}, layout.PARAMS)
+    overlay(locations.PARAMS, {"data": {"dataset": "folder"}}, locations.PARAMS)
     pictures(Path("images"))
     name = group_name(read_project(), {})
     assert group_name(read_project(), {}) == name
@@ -127,11 +127,11 @@ def test_seeds_on_other_pictures_are_another_group(tiny_params_file: Path, monke
 
 
 def test_runs_on_other_test_images_are_refused(project: Path) -> None:
-    table = layout.PREDICTIONS.read_text().splitlines()
-    layout.PREDICTIONS.write_text("\n".join(table[:-1]) + "\n")
+    table = locations.PREDICTIONS.read_text().splitlines()
+    locations.PREDICTIONS.write_text("\n".join(table[:-1]) + "\n")
     dvc("commit", "--force", "evaluate")
     with pytest.raises(UserError, match=r"saw different test images \(359 and 358 images\)"):
-        compare.read_comparisons(["first", "workspace"], load_params(layout.PARAMS))
+        compare.read_comparisons(["first", "workspace"], load_params(locations.PARAMS))
 
 
 def make_group(name: str, *tags: str) -> None:
@@ -144,7 +144,7 @@ def test_groups_are_compared_over_the_seeds_that_both_have(project: Path, capsys
     make_group("one", "first", "second", "longer")
     make_group("two", "longer", "first")
     accuracy = {
-        tag: read_run(tag, load_params(layout.PARAMS)).evaluation.accuracy for tag in ("first", "second", "longer")
+        tag: read_run(tag, load_params(locations.PARAMS)).evaluation.accuracy for tag in ("first", "second", "longer")
     }
     differences = np.array([accuracy["longer"] - accuracy["first"], accuracy["first"] - accuracy["second"]])
     printed = compared_text(capsys, "one", "two")
@@ -194,7 +194,7 @@ def test_a_seed_that_fails_stops_no_other_and_is_named(project: Path, capfd: pyt
 
 
 def test_no_interval_of_accuracies_leaves_0_to_100_percent(project: Path) -> None:
-    run = read_run("first", load_params(layout.PARAMS))
+    run = read_run("first", load_params(locations.PARAMS))
     runs = {
         seed: replace(run, evaluation=with_accuracy(run.evaluation, share)) for seed, share in enumerate([0.1, 0.9])
     }
@@ -220,7 +220,7 @@ def start_seeds(count: int) -> subprocess.Popen[str]:
 def test_a_group_of_seeds_that_was_killed_continues_below_one_parent_run(finished: Path) -> None:
     """Seed 0 is the finished project's own, so only seed 1 is trained."""
     shutil.rmtree("checkpoints")  # the finished training's
-    overlay(layout.PARAMS, {"runtime": {"checkpoint_steps": 1}}, layout.PARAMS)
+    overlay(locations.PARAMS, {"runtime": {"checkpoint_steps": 1}}, locations.PARAMS)
     commit(finished, "More checkpoints")
     run("git", "config", "user.name", "Test", cwd=finished)
     run("git", "config", "user.email", "t@example.org", cwd=finished)
@@ -248,9 +248,9 @@ def test_a_group_of_seeds_that_was_killed_continues_below_one_parent_run(finishe
 def test_a_search_continues_and_names_the_best_by_validation_accuracy(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    overlay(layout.PARAMS, {"data": {"validation_images": 100}}, layout.PARAMS)
+    overlay(locations.PARAMS, {"data": {"validation_images": 100}}, locations.PARAMS)
     history = [replace(epoch, held_out_name="validation") for epoch in epochs(3)]
-    write_history(project / "ready" / layout.HISTORY, history)
+    write_history(project / "ready" / locations.HISTORY, history)
     commit(project, "Hold images out")
     ranges = {"train.lr_max": "log:0.05..0.8", "train.batch_size": "64,128", "augment.flip": "true,alternate"}
     search.run_search(read_project(), 1, ranges, "tiny")
@@ -278,7 +278,7 @@ def test_a_search_continues_and_names_the_best_by_validation_accuracy(
 def test_a_search_that_cannot_work_is_refused(
     project: Path, validation_images: int, ranges: dict[str, str], message: str
 ) -> None:
-    overlay(layout.PARAMS, {"data": {"validation_images": validation_images}}, layout.PARAMS)
+    overlay(locations.PARAMS, {"data": {"validation_images": validation_images}}, locations.PARAMS)
     with pytest.raises(UserError, match=message):
         search.run_search(read_project(), 1, ranges, None)
 
@@ -286,7 +286,7 @@ def test_a_search_that_cannot_work_is_refused(
 def test_a_project_may_be_a_folder_of_a_larger_git_repository(project: Path) -> None:
     (project / ".git").rename(project.parent / ".git")
     commit(project.parent, "Beside other projects")
-    params = load_params(layout.PARAMS)
+    params = load_params(locations.PARAMS)
     here, committed = read_run("workspace", params), read_run("HEAD", params)
     assert committed == replace(here, name="HEAD", edited=False, evaluation=committed.evaluation)
     assert np.array_equal(committed.evaluation.predicted, here.evaluation.predicted)

@@ -19,15 +19,15 @@ from support.project import PROJECT
 from test_report import HOSTILE
 from test_report_browser import CHROMIUM, assert_shows, browser, page, shown  # noqa: F401 - two are fixtures
 
-from cifar_resnet import layout
-from cifar_resnet.compare import Comparison
-from cifar_resnet.compare_page import render_comparison
-from cifar_resnet.compare_sources import code_address, read_net
-from cifar_resnet.data import load_dataset
-from cifar_resnet.errors import UserError
-from cifar_resnet.gradcam import activation_maps
-from cifar_resnet.pages import heat_sheet
-from cifar_resnet.params import load_params
+from image_classifier.compare.comparison import Comparison
+from image_classifier.compare.page import render_comparison
+from image_classifier.compare.sources import code_address, read_net
+from image_classifier.data import load_dataset
+from image_classifier.project import locations
+from image_classifier.project.params import load_params
+from image_classifier.report.gradcam import activation_maps
+from image_classifier.report.pages import heat_sheet
+from image_classifier.system.errors import UserError
 from pipeline import compare
 from pipeline.demo import overlay
 
@@ -44,11 +44,11 @@ def project(compared: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleN
     shutil.copytree(compared, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        overlay(layout.PARAMS, {"gradcam": {"images": 300}}, layout.PARAMS)
-        params = load_params(layout.PARAMS)
+        overlay(locations.PARAMS, {"gradcam": {"images": 300}}, locations.PARAMS)
+        params = load_params(locations.PARAMS)
         (comparison,) = compare.read_comparisons(["first", "second"], params)
         path = compare.write_page(comparison, params).absolute()
-        images = np.array(load_dataset(layout.DATA / "digits").test_images)
+        images = np.array(load_dataset(locations.DATA / "digits").test_images)
     return SimpleNamespace(folder=folder, path=path, comparison=comparison, params=params, images=images)
 
 
@@ -225,16 +225,16 @@ def test_one_epoch_and_two_epochs_on_cifar10_are_compared_with_the_right_images(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CIFAR10_SOURCE", str(CIFAR10))
-    shutil.copy(PROJECT / layout.PARAMS, layout.PARAMS)
-    overlay(layout.PARAMS, NARROW, layout.PARAMS)
+    shutil.copy(PROJECT / locations.PARAMS, locations.PARAMS)
+    overlay(locations.PARAMS, NARROW, locations.PARAMS)
     for tag, epochs in (("one-epoch", 1), ("two-epochs", 2)):
-        overlay(layout.PARAMS, {"train": {"epochs": epochs, "peak_epoch": 0.5}}, layout.PARAMS)
+        overlay(locations.PARAMS, {"train": {"epochs": epochs, "peak_epoch": 0.5}}, locations.PARAMS)
         run("dvc", "repro", "evaluate", cwd=workspace)
         commit(workspace, tag)
         run("git", "tag", tag, cwd=workspace)
     printed = run(sys.executable, "-m", "pipeline.compare", "one-epoch", "two-epochs", cwd=workspace)
     address = (workspace / printed.rpartition("page: ")[2].strip()).as_uri()
-    (comparison,) = compare.read_comparisons(["one-epoch", "two-epochs"], load_params(layout.PARAMS))
+    (comparison,) = compare.read_comparisons(["one-epoch", "two-epochs"], load_params(locations.PARAMS))
     fixed, fixed_cats = expected(comparison, "fixed"), expected(comparison, "fixed", "cat")
 
     page.goto(address)

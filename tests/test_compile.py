@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cifar_resnet.compute import prepare_compute
-from cifar_resnet.networks import make_network
-from cifar_resnet.params import Params
+from image_classifier.model.compute import prepare_compute
+from image_classifier.model.network import make_network
+from image_classifier.project.params import Params
 
 
 def test_a_compiler_that_fails_costs_one_line(

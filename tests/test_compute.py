@@ -10,10 +10,10 @@ from joblib import cpu_count
 from support.project import PROJECT
 from torch import nn
 
-from cifar_resnet.compute import PRECISIONS, native_precisions, prepare_compute
-from cifar_resnet.distributed import SyncBatchNormCPU, join_processes, run_in_processes
-from cifar_resnet.errors import UserError
-from cifar_resnet.params import ComputeParams
+from image_classifier.model.compute import PRECISIONS, native_precisions, prepare_compute
+from image_classifier.model.distributed import SyncBatchNormCPU, join_processes, run_in_processes
+from image_classifier.project.params import ComputeParams
+from image_classifier.system.errors import UserError
 
 
 def settings(**changed: object) -> ComputeParams:
@@ -40,8 +40,8 @@ def test_auto_means_a_thread_for_each_core_that_this_process_may_use() -> None:
 
 IN_A_CONTAINER = """
 import pathlib, torch
-from cifar_resnet.compute import prepare_compute
-from cifar_resnet.params import load_params
+from image_classifier.model.compute import prepare_compute
+from image_classifier.project.params import load_params
 import pipeline
 def threads():
     return prepare_compute(load_params(pathlib.Path("params.yaml")).compute).threads
@@ -142,8 +142,8 @@ def test_products_are_computed_in_the_chosen_precision(precision: str, dtype: to
 def test_results_repeat_and_no_compiler_is_imported_unless_it_is_used() -> None:
     script = f"""
 import sys, torch
-from cifar_resnet.compute import prepare_compute
-from cifar_resnet.params import ComputeParams
+from image_classifier.model.compute import prepare_compute
+from image_classifier.project.params import ComputeParams
 for choice in ("off", "on"):
     prepare_compute(ComputeParams.model_validate({settings().model_dump()!r} | {{"compile": choice}}))
     print(torch.are_deterministic_algorithms_enabled(), "torch._inductor" in sys.modules)
@@ -181,8 +181,8 @@ def test_freed_memory_is_used_again_without_asking_the_kernel() -> None:
     script = """
 import pathlib, resource
 import pipeline, torch
-from cifar_resnet.compute import prepare_compute
-from cifar_resnet.params import load_params
+from image_classifier.model.compute import prepare_compute
+from image_classifier.project.params import load_params
 prepare_compute(load_params(pathlib.Path("params.yaml")).compute)
 def page_faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -11,12 +11,12 @@ import pytest
 import torch
 from support.project import make_digits
 
-from cifar_resnet import console
-from cifar_resnet.compute import prepare_compute
-from cifar_resnet.console import LINE, LogLines, TrainingConsole, progress
-from cifar_resnet.history import EpochMetrics
-from cifar_resnet.params import Params
-from cifar_resnet.training import LearningRates, Trainer
+from image_classifier.model.compute import prepare_compute
+from image_classifier.outputs.history import EpochMetrics
+from image_classifier.project.params import Params
+from image_classifier.system.progress import LINE, LogLines, progress
+from image_classifier.tracking.console import TrainingConsole
+from image_classifier.training.loop import LearningRates, Trainer
 
 NUM_STEPS = 3
 METRICS = EpochMetrics(1, 0.1, 1.5, 0.75, 0.12345, 0.875, "test")
@@ -57,7 +57,7 @@ def test_short_work_leaves_no_line_in_a_log_file_and_long_work_some(
 ) -> None:
     assert list(progress("abc", 3, "work")) == ["a", "b", "c"]
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr(console, "LINE_SECONDS", 1e-9)
+    monkeypatch.setattr("image_classifier.system.progress.LINE_SECONDS", 1e-9)
     assert list(progress("abc", 3, "work")) == ["a", "b", "c"]
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3

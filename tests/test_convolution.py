@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cifar_resnet.convolution import Conv3x3
+from image_classifier.model.convolution import Conv3x3
 
 SHAPES = {
     "narrow": (32, 8, 4, 4),

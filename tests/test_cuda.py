@@ -13,13 +13,13 @@ from support.finished_pipeline import run_stages
 from support.project import PROJECT, TINY, enter, make_digits
 from torch import Tensor
 
-from cifar_resnet import layout
-from cifar_resnet.compute import Compute, native_precisions, prepare_compute
-from cifar_resnet.data import Dataset
-from cifar_resnet.history import read_history
-from cifar_resnet.inference import predict_logits
-from cifar_resnet.params import Params, load_params
-from cifar_resnet.training import LearningRates, Trainer, TrainingData, TrainingState, make_training_data
+from image_classifier.data import Dataset
+from image_classifier.model.compute import Compute, native_precisions, prepare_compute
+from image_classifier.model.inference import predict_logits
+from image_classifier.outputs.history import read_history
+from image_classifier.project import locations
+from image_classifier.project.params import Params, load_params
+from image_classifier.training.loop import LearningRates, Trainer, TrainingData, TrainingState, make_training_data
 from pipeline.demo import overlay
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -144,6 +144,6 @@ def test_all_stages_run_and_train_and_evaluate_agree(
     params = load_params(Path("params.yaml"))
     assert prepare_compute(params.compute).device.type == "cuda"
     run_stages(params)
-    table = pd.read_csv(layout.PREDICTIONS, dtype={"true": str, "predicted": str})
-    assert (table.true == table.predicted).mean() == read_history(layout.HISTORY)[-1].held_out_accuracy
-    assert layout.GRADCAM_PAGE.exists()
+    table = pd.read_csv(locations.PREDICTIONS, dtype={"true": str, "predicted": str})
+    assert (table.true == table.predicted).mean() == read_history(locations.HISTORY)[-1].held_out_accuracy
+    assert locations.GRADCAM_PAGE.exists()

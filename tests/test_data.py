@@ -5,8 +5,8 @@ import pytest
 from sklearn.datasets import load_digits
 from support.project import make_digits
 
-from cifar_resnet.data import ARRAYS, Dataset, load_dataset, save_dataset, split_validation
-from cifar_resnet.errors import UserError
+from image_classifier.data import ARRAYS, Dataset, load_dataset, save_dataset, split_validation
+from image_classifier.system.errors import UserError
 
 
 @pytest.fixture(scope="module")

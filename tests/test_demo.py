@@ -11,8 +11,8 @@ from mlflow import MlflowClient
 from ruamel.yaml import YAML
 from support.project import PROJECT, make_digits
 
-from cifar_resnet.image_files import read_image
-from cifar_resnet.params import load_params
+from image_classifier.project.params import load_params
+from image_classifier.sources.image_files import read_image
 from pipeline.demo import overlay
 
 

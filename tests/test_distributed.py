@@ -11,10 +11,10 @@ from support.finished_pipeline import run_train
 from support.real_repro import all_runs, wait_for
 from test_tracking_server import free_port
 
-from cifar_resnet import layout
-from cifar_resnet.history import read_history
-from cifar_resnet.lr_range import FoundRates
-from cifar_resnet.params import load_params
+from image_classifier.outputs.history import read_history
+from image_classifier.outputs.rates import FoundRates
+from image_classifier.project import locations
+from image_classifier.project.params import load_params
 from pipeline import download
 from pipeline.demo import overlay
 
@@ -25,14 +25,14 @@ def ready_to_train(workspace: Path) -> None:
 
     Muon trains the convolutions and SGD the rest: the processes share the gradients of both.
     """
-    overlay(layout.PARAMS, {"train": {"batch_size": 512, "optimizer": "muon"}}, layout.PARAMS)
-    download.run(load_params(layout.PARAMS).data)
-    layout.LR_FOUND.parent.mkdir(parents=True)
-    FoundRates(0.002, 0.02, "valley", {}).write_json(layout.LR_FOUND)
+    overlay(locations.PARAMS, {"train": {"batch_size": 512, "optimizer": "muon"}}, locations.PARAMS)
+    download.run(load_params(locations.PARAMS).data)
+    locations.LR_FOUND.parent.mkdir(parents=True)
+    FoundRates(0.002, 0.02, "valley", {}).write_json(locations.LR_FOUND)
 
 
 def train_in_two_processes() -> psutil.Popen:
-    overlay(layout.PARAMS, {"compute": {"processes": 2}, "runtime": {"checkpoint_steps": 2}}, layout.PARAMS)
+    overlay(locations.PARAMS, {"compute": {"processes": 2}, "runtime": {"checkpoint_steps": 2}}, locations.PARAMS)
     command = [*renamed_machine(), sys.executable, "-m", "pipeline.train"]
     return psutil.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -60,7 +60,7 @@ def test_two_processes_learn_what_one_does_even_if_one_of_them_was_killed(
     monkeypatch.setenv("RANK", "0")  # as clusters set it for all processes
     monkeypatch.setenv("WORLD_SIZE", "1")
     run_train()
-    alone = read_history(layout.HISTORY)
+    alone = read_history(locations.HISTORY)
     (first_checkpoint,) = workspace.glob("checkpoints/*/state.pt")
 
     training = train_in_two_processes()
@@ -77,7 +77,7 @@ def test_two_processes_learn_what_one_does_even_if_one_of_them_was_killed(
     assert training.returncode == 0, errors
     assert "continuing from the checkpoint after 0 epochs and 2 steps" in output
     assert "FINISHED" in {run.info.status for run in all_runs(workspace)}
-    for together, one in zip(read_history(layout.HISTORY), alone, strict=True):
+    for together, one in zip(read_history(locations.HISTORY), alone, strict=True):
         assert together.train_loss == pytest.approx(one.train_loss, rel=1e-3)
         assert together.held_out_loss == pytest.approx(one.held_out_loss, rel=1e-3)
 
@@ -87,14 +87,16 @@ def test_processes_find_each_other_where_nobody_knows_this_machines_name() -> No
     renamed = ["unshare", "--map-root-user", "--uts", "sh", "-c", 'hostname no-such-name.invalid && exec "$0" "$@"']
     if subprocess.run([*renamed, "true"], capture_output=True).returncode:
         pytest.skip("this user may not give the machine another name")
-    start = "import pipeline; from cifar_resnet.distributed import run_in_processes; run_in_processes('platform', 2)"
+    start = (
+        "import pipeline; from image_classifier.model import distributed; distributed.run_in_processes('platform', 2)"
+    )
     done = subprocess.run([*renamed, sys.executable, "-c", start], timeout=120, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 2  # one line from each
 
 
 def test_a_signal_to_the_stage_ends_all_its_processes(workspace: Path) -> None:
-    overlay(layout.PARAMS, {"train": {"epochs": 1000}}, layout.PARAMS)
+    overlay(locations.PARAMS, {"train": {"epochs": 1000}}, locations.PARAMS)
     training = train_in_two_processes()
     wait_for(lambda: list(workspace.glob("checkpoints/*/state.pt")))
     processes = training.children(recursive=True)
@@ -118,7 +120,7 @@ def test_the_command_for_several_machines_trains_once(workspace: Path) -> None:
             machine.terminate()
     assert [machine.returncode for machine in machines] == [0, 0], said
     assert sum("2 processes of 1 thread" in text for text in said) == 1
-    assert len(read_history(layout.HISTORY)) == 2
+    assert len(read_history(locations.HISTORY)) == 2
 
 
 def is_alive(process: psutil.Process) -> bool:

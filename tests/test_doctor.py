@@ -17,11 +17,11 @@ from support.real_repro import dvc
 from test_folder import pictures
 from test_records import change
 
-from cifar_resnet import surroundings
-from cifar_resnet.errors import UserError
-from cifar_resnet.params import load_params
-from cifar_resnet.project import read_project
-from cifar_resnet.surroundings import Finding
+from image_classifier.project import doctor
+from image_classifier.project.definition import read_project
+from image_classifier.project.doctor import Finding
+from image_classifier.project.params import load_params
+from image_classifier.system.errors import UserError
 
 AUTHOR = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
 IDENTITY = {f"GIT_{role}_{what}": "test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
@@ -46,7 +46,7 @@ def test_a_project_in_order_gets_a_line_for_each_check_in_a_second(workspace: Pa
     for name in ("pyproject.toml", "requirements.txt"):
         shutil.copy(PROJECT / name, workspace)
     started = time.process_time()
-    levels = {finding.level for finding in surroundings.examine(read_project())}
+    levels = {finding.level for finding in doctor.examine(read_project())}
     assert time.process_time() - started < 1
     assert levels <= {"ok", "warning"}  # warnings concern this machine: its packages, its disk
     modules = subprocess.run(
@@ -74,7 +74,7 @@ def test_a_copy_without_git_runs_after_make_check(workspace: Path) -> None:
     done = start("dvc", "repro", "download")
     assert done.returncode == 0, done.stdout + done.stderr
     git("init")
-    assert surroundings.git_repository().text.endswith("`dvc config --local --unset core.no_scm`")
+    assert doctor.git_repository().text.endswith("`dvc config --local --unset core.no_scm`")
 
 
 def test_a_shallow_clone_loses_no_experiment(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -82,25 +82,25 @@ def test_a_shallow_clone_loses_no_experiment(workspace: Path, tmp_path_factory: 
     clone = tmp_path_factory.mktemp("shallow") / "clone"
     git("clone", "--depth", "1", workspace.as_uri(), str(clone))
     os.chdir(clone)
-    assert "git fetch --unshallow" in surroundings.git_history().text
+    assert "git fetch --unshallow" in doctor.git_history().text
     done = start("dvc", "exp", "run", "--temp", "download")
     assert done.returncode != 0
     assert "a shallow clone" in done.stdout + done.stderr
     git("fetch", "--unshallow")
-    assert surroundings.git_history().level == "ok"
+    assert doctor.git_history().level == "ok"
 
 
 def test_a_module_that_git_does_not_know_is_named_before_and_in_an_experiment(workspace: Path) -> None:
-    Path("src/cifar_resnet/mine.py").touch()
-    Path("pipeline/download.py").write_text("import cifar_resnet.mine\n" + Path("pipeline/download.py").read_text())
-    found = surroundings.unknown_modules()
-    assert (found.level, "src/cifar_resnet/mine.py" in found.text) == ("warning", True)
+    Path("src/image_classifier/mine.py").touch()
+    Path("pipeline/download.py").write_text("import image_classifier.mine\n" + Path("pipeline/download.py").read_text())
+    found = doctor.unknown_modules()
+    assert (found.level, "src/image_classifier/mine.py" in found.text) == ("warning", True)
     done = start("dvc", "exp", "run", "--temp", "download")
     assert done.returncode != 0
-    assert "error: no module cifar_resnet.mine in this experiment's copy of the project: `git add`" in done.stderr
+    assert "error: no module image_classifier.mine in this experiment's copy of the project: `git add`" in done.stderr
     assert "Traceback" not in done.stderr
     git("add", "--all")
-    assert surroundings.unknown_modules().level == "ok"
+    assert doctor.unknown_modules().level == "ok"
     done = start("dvc", "exp", "run", "--temp", "download")
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -120,7 +120,7 @@ def test_outputs_that_a_link_leads_outside_are_refused_before_any_work(
     Path(name).unlink()
     Path("within").mkdir()
     Path(name).symlink_to(Path("within").resolve())
-    assert surroundings.links(read_project()).level == "ok"  # DVC accepts links inside the project
+    assert doctor.links(read_project()).level == "ok"  # DVC accepts links inside the project
 
 
 def test_a_bigger_disk_holds_the_data_as_the_advice_says(
@@ -146,7 +146,7 @@ def test_a_user_id_without_a_name_is_named_and_make_gives_it_one(workspace: Path
     ]  # as in a container started with `--user 12345`
     if subprocess.run([*nameless, "true"], capture_output=True).returncode:
         pytest.skip("this user may not take another user id")
-    check = [sys.executable, "-c", "import pipeline, cifar_resnet.surroundings as s; print(s.user_name().text)"]
+    check = [sys.executable, "-c", "import pipeline, image_classifier.project.doctor as s; print(s.user_name().text)"]
     environment = {name: value for name, value in os.environ.items() if name not in ("USER", "LOGNAME", "USERNAME")}
     done = subprocess.run([*nameless, *check], env=environment, capture_output=True, text=True)
     assert "user id 12345 has no name here" in done.stdout, done.stderr
@@ -160,29 +160,29 @@ def test_a_user_id_without_a_name_is_named_and_make_gives_it_one(workspace: Path
 def test_another_python_or_package_is_named(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("pyproject.toml").write_text('[project]\nrequires-python = ">=3.8,<3.9"\ndependencies = []\n')
     Path("requirements.txt").write_text("filelock==0.1\n")
-    assert surroundings.python_and_packages().level == "error"
+    assert doctor.python_and_packages().level == "error"
     asked = '[project]\nrequires-python = ">=3.11,<4.0"\ndependencies = ["filelock"]\n'
     Path("pyproject.toml").write_text(asked)
-    found = surroundings.python_and_packages()
+    found = doctor.python_and_packages()
     assert (found.level, found.text.startswith("filelock ")) == ("warning", True)
     of_this_python = f"filelock=={version('filelock')} ; python_version >= '3.11'  # via dvc\n"
     Path("requirements.txt").write_text(f"{of_this_python}filelock==0.1 ; python_version < '3.11'  # via dvc\n")
-    assert surroundings.python_and_packages().level == "ok"
+    assert doctor.python_and_packages().level == "ok"
     Path("pyproject.toml").write_text(asked.replace("filelock", "no-such-package"))
-    assert surroundings.python_and_packages().level == "error"
+    assert doctor.python_and_packages().level == "error"
 
 
 def test_git_that_refuses_or_does_not_know_anything_yet_is_named(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert surroundings.git_repository().level == "ok"
+    assert doctor.git_repository().level == "ok"
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # Git's own switch: a folder of another user
-    assert f"safe.directory {workspace}" in surroundings.git_repository().text
+    assert f"safe.directory {workspace}" in doctor.git_repository().text
     monkeypatch.delenv("GIT_TEST_ASSUME_DIFFERENT_OWNER")
     shutil.rmtree(".git")
     git("init")
-    assert "git commit" in surroundings.git_repository().text
-    assert len(surroundings.unknown_modules().text) < 200  # it names three of 90 modules
+    assert "git commit" in doctor.git_repository().text
+    assert len(doctor.unknown_modules().text) < 200  # it names three of 90 modules
 
 
 def test_a_store_that_does_not_answer_is_named_without_its_password(
@@ -191,19 +191,19 @@ def test_a_store_that_does_not_answer_is_named_without_its_password(
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{nobody.getsockname()[1]}")
-        found = surroundings.store()
+        found = doctor.store()
     assert found.level == "warning"
     assert "me:***@127.0.0.1" in found.text
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace}/mlruns")
-    assert surroundings.store().level == "warning"
+    assert doctor.store().level == "warning"
 
 
 def test_a_gpu_that_is_not_there_is_named_before_the_data_is_fetched(workspace: Path) -> None:
     if Path("/proc/driver/nvidia").exists():
         pytest.skip("this machine has an NVIDIA driver")
     compute = load_params(Path("params.yaml")).compute
-    assert surroundings.device(compute).level == "ok"
-    found = surroundings.device(compute.model_copy(update={"device": "cuda"}))
+    assert doctor.device(compute).level == "ok"
+    found = doctor.device(compute.model_copy(update={"device": "cuda"}))
     assert found == Finding("error", found.text)
     assert "compute.device is cuda" in found.text
 
@@ -219,7 +219,7 @@ def test_a_python_without_the_packages_is_named_in_one_line(workspace: Path) -> 
 def test_a_stage_whose_results_would_be_lost_is_stopped(workspace: Path) -> None:
     Path("data").symlink_to("/")
     with pytest.raises(UserError, match="dvc cache dir"):
-        surroundings.require_lasting_results(read_project())
+        doctor.require_lasting_results(read_project())
 
 
 NO_FLOCK = """
@@ -239,7 +239,7 @@ def without_locks(number: int) -> dict[str, str]:
 LOCK_AND_PRINT = """
 import pipeline
 from pathlib import Path
-from cifar_resnet.locks import locked
+from image_classifier.system.locks import locked
 with locked(Path("training.lock"), 0), locked(Path("publish.lock"), 600):
     print("locked")
 """
@@ -339,7 +339,7 @@ def test_a_file_of_another_user_is_named(path: str, command: str, project: Path)
 def test_pictures_that_dvc_would_refuse_or_lack_are_named_with_the_remedy(workspace: Path) -> None:
     def found(folder: str) -> str:
         change(data={"dataset": "folder", "folder": folder})
-        return surroundings.pictures(read_project()).text
+        return doctor.pictures(read_project()).text
 
     assert found("nowhere").startswith("data.folder is 'nowhere', and there is no such folder")
     assert found(".").endswith("and a stage writes data/folder: name a folder of pictures alone")

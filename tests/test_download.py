@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10
 
-from cifar_resnet import sources
-from cifar_resnet.data import load_dataset
-from cifar_resnet.errors import UserError
-from cifar_resnet.params import Params
-from cifar_resnet.sources import SLOW_RATE, SourceError, fetch_files, read_files
+from image_classifier.data import load_dataset
+from image_classifier.project.params import Params
+from image_classifier.sources import fetching
+from image_classifier.sources.fetching import SLOW_RATE, SourceError, fetch_files, read_files
+from image_classifier.system.errors import UserError
 from pipeline import download
 
 FOLDER = "cifar-10-batches-py"
@@ -169,7 +169,7 @@ def server(archive: bytes) -> Iterator[Server]:
 
 @pytest.fixture
 def slow_server(archive: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(sources, "WINDOW_SECONDS", 0.2)
+    monkeypatch.setattr(fetching, "WINDOW_SECONDS", 0.2)
     with _served(archive) as server:
         server.trickle_seconds = 0.002
         yield server
@@ -255,7 +255,7 @@ def test_a_partial_download_is_kept_when_a_server_fails_for_good(
 def test_a_log_shows_size_rate_and_time_left(
     slow_server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sources, "DEAD_RATE", 0)
+    monkeypatch.setattr(fetching, "DEAD_RATE", 0)
     slow_server.content = slow_server.content[:300]
     with pytest.raises(UserError):
         fetch(slow_server.url)
@@ -277,7 +277,7 @@ def test_a_slow_source_is_left_and_the_next_one_continues_its_download(
 
 
 def test_the_last_source_may_be_slow_but_not_dead(slow_server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    assert sources.DEAD_RATE < SLOW_RATE
+    assert fetching.DEAD_RATE < SLOW_RATE
     with pytest.raises(UserError, match="1 tried"):
         fetch(slow_server.url)
     assert "what came is kept; no source is left" in capsys.readouterr().err
@@ -379,7 +379,7 @@ def test_an_archive_with_an_unsafe_member_is_refused_by_the_members_name(
 def test_a_file_that_unpacks_to_more_than_any_published_one_is_not_read_whole(
     make: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(fetching, "MAX_BYTES", 10_000)
     with pytest.raises(SourceError, match=r"^refused: it has more than 0 MB$"):
         read_files(make(tmp_path / "source"), CHECKSUMS)
 
@@ -387,7 +387,7 @@ def test_a_file_that_unpacks_to_more_than_any_published_one_is_not_read_whole(
 def test_a_server_that_sends_without_end_is_refused(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sources, "MAX_BYTES", 1_000)
+    monkeypatch.setattr(fetching, "MAX_BYTES", 1_000)
     with pytest.raises(UserError):
         fetch(server.url)
     assert f"{server.url}: refused: it sends more than 0 MB" in capsys.readouterr().err
@@ -402,7 +402,7 @@ def test_a_zip_with_a_path_escaping_member_is_refused(tmp_path: Path) -> None:
 def test_a_skipped_member_that_unpacks_to_too_much_is_refused(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sources, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(fetching, "MAX_BYTES", 1_000_000)
     bomb = tmp_path / "bomb.tar.gz"
     _tar(bomb, {"readme.html": bytes(2_000_000)} | FILES)
     assert bomb.stat().st_size < 500_000

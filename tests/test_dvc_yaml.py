@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 from support.finished_pipeline import run_train
 
-from cifar_resnet import layout
+from image_classifier.project import locations
 from pipeline import train
 from pipeline.demo import overlay
 
@@ -31,13 +31,16 @@ STAGES = YAML(typ="safe", pure=True).load(RESOLVED)["stages"]
 OBSERVERS = (
     "pipeline/__init__.py",
     "pipeline/stage.py",
-    *(f"src/cifar_resnet/{name}.py" for name in ("__init__", "console", "errors", "files", "git",
+    *(f"src/image_classifier/{name}.py" for name in ("__init__", "console", "errors", "files", "git",
                                                  "layout", "locks", "masking", "networks/__init__",
                                                  "params", "project", "records", "store_location", "surroundings")),
-    "src/cifar_resnet/plots/__init__.py",
-    "src/cifar_resnet/tracking/",
+    "src/image_classifier/plots/__init__.py",
+    "src/image_classifier/tracking/",
 )  # fmt: skip
-FOLLOWERS = ("src/cifar_resnet/console.py", "src/cifar_resnet/tracking/")  # they get results, and give none back
+FOLLOWERS = (
+    "src/image_classifier/system/progress.py",
+    "src/image_classifier/tracking/",
+)  # they get results, and give none back
 COMPUTING = ("albumentations", "cv2", "numpy", "pandas", "PIL", "scipy", "sklearn", "torch", "torchvision")
 UNTRACKED = {"runtime", "project", "inputs"}  # never change a result
 
@@ -48,7 +51,7 @@ def imported_files(file: Path) -> set[Path]:
     waiting = [file]
     while waiting:
         for module in imported_modules(waiting.pop()):
-            path = ROOT.joinpath(*(["src"] if module.startswith("cifar_resnet") else []), *module.split("."))
+            path = ROOT.joinpath(*(["src"] if module.startswith("image_classifier") else []), *module.split("."))
             for candidate in (path.with_suffix(".py"), path / "__init__.py"):
                 if candidate.exists() and candidate not in found:
                     found.add(candidate)
@@ -58,7 +61,7 @@ def imported_files(file: Path) -> set[Path]:
 
 
 def imported_modules(file: Path) -> set[str]:
-    return {module for module in all_imported_modules(file) if module.split(".")[0] in ("pipeline", "cifar_resnet")}
+    return {module for module in all_imported_modules(file) if module.split(".")[0] in ("pipeline", "image_classifier")}
 
 
 def all_imported_modules(file: Path) -> set[str]:
@@ -92,7 +95,7 @@ def test_a_stage_takes_the_sections_of_params_that_dvc_tracks_for_it(stage: str)
 
 
 @pytest.mark.parametrize(
-    "plugin", sorted((ROOT / "src/cifar_resnet/networks").glob("[a-z]*.py")), ids=lambda file: file.stem
+    "plugin", sorted((ROOT / "src/image_classifier/networks").glob("[a-z]*.py")), ids=lambda file: file.stem
 )
 def test_the_stages_that_use_a_network_depend_on_all_that_it_imports(plugin: Path) -> None:
     needed = {file.relative_to(ROOT).as_posix() for file in imported_files(plugin) if not is_observer(file)}
@@ -101,7 +104,7 @@ def test_the_stages_that_use_a_network_depend_on_all_that_it_imports(plugin: Pat
 
 
 @pytest.mark.parametrize(
-    "plugin", sorted((ROOT / "src/cifar_resnet/datasets").glob("[a-z]*.py")), ids=lambda file: file.stem
+    "plugin", sorted((ROOT / "src/image_classifier/datasets").glob("[a-z]*.py")), ids=lambda file: file.stem
 )
 def test_only_stage_download_depends_on_a_data_set_and_on_all_that_it_imports(plugin: Path) -> None:
     needed = {file.relative_to(ROOT).as_posix() for file in imported_files(plugin) if not is_observer(file)}
@@ -117,16 +120,16 @@ def test_an_observer_computes_nothing() -> None:
 
 
 def test_a_training_gives_the_same_bytes_if_nobody_follows_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    overlay(layout.PARAMS, {"train": {"batch_size": 8, "lr_min": 0.01, "lr_max": 0.1}}, layout.PARAMS)
+    overlay(locations.PARAMS, {"train": {"batch_size": 8, "lr_min": 0.01, "lr_max": 0.1}}, locations.PARAMS)
     run_train()
-    followed = layout.MODEL.read_bytes()
+    followed = locations.MODEL.read_bytes()
     shutil.rmtree("checkpoints")
     followers = [name for name, value in vars(train).items() if is_follower(value)]
     assert followers == ["TrainingConsole", "live_training"]
     for name in followers:
         monkeypatch.setattr(train, name, MagicMock())
     run_train()
-    assert layout.MODEL.read_bytes() == followed
+    assert locations.MODEL.read_bytes() == followed
 
 
 def is_follower(value: object) -> bool:

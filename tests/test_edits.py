@@ -8,7 +8,7 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 from support.project import PROJECT
 
-from cifar_resnet import layout
+from image_classifier.project import locations
 
 TABLE = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| (an? .*|the .*) \| (.*) \|$", TABLE, flags=re.MULTILINE)
@@ -18,9 +18,9 @@ def make_edit(edit: str) -> None:
     """Add a setting to a section of params.yaml, or a line to a file, as the row says."""
     (name,) = re.findall(r"`(.*?)`", edit)
     if edit.startswith("a new setting"):
-        settings = YAML().load(layout.PARAMS)
+        settings = YAML().load(locations.PARAMS)
         settings[name]["new"] = 1
-        YAML().dump(settings, layout.PARAMS)
+        YAML().dump(settings, locations.PARAMS)
     else:
         with Path(name).open("a", encoding="utf-8") as file:
             file.write("\n# edited\n")

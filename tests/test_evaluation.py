@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from cifar_resnet.compute import Compute, prepare_compute
-from cifar_resnet.evaluation import Evaluation
-from cifar_resnet.inference import predict_logits, softmax
-from cifar_resnet.networks import make_network
-from cifar_resnet.networks.base import Network
-from cifar_resnet.params import Params
+from image_classifier.evaluation.predictions import Evaluation
+from image_classifier.model.compute import Compute, prepare_compute
+from image_classifier.model.inference import predict_logits, softmax
+from image_classifier.model.network import Network, make_network
+from image_classifier.project.params import Params
 
 EVALUATION = Evaluation(
     classes=("cat", "dog", "frog"),

@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from support.project import PROJECT
 from support.real_repro import all_runs, dvc, executed
 
-from cifar_resnet import layout
+from image_classifier.project import locations
 from pipeline.demo import overlay
 
 PAGE = (PROJECT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -33,13 +33,13 @@ def test_a_data_set_a_network_and_a_stage_of_ones_own_work_as_the_page_says(work
     for name, kind, block in STEPS:
         apply(name, kind, block)
     chosen = YAML(typ="safe").load(re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[-1])
-    settings = YAML().load(layout.PARAMS)
+    settings = YAML().load(locations.PARAMS)
     settings["model"] = chosen.pop("model")
-    YAML().dump(settings, layout.PARAMS)
-    overlay(layout.PARAMS, {**chosen, "train": {"batch_size": 32, "lr_min": 0.01, "lr_max": 0.2}}, layout.PARAMS)
+    YAML().dump(settings, locations.PARAMS)
+    overlay(locations.PARAMS, {**chosen, "train": {"batch_size": 32, "lr_min": 0.01, "lr_max": 0.2}}, locations.PARAMS)
 
     assert executed(dvc("repro")) == ["download", "lr_find", "train", "evaluate", "hardest_class", "gradcam_report"]
-    assert json.loads(layout.TEST_METRICS.read_text(encoding="utf-8"))["accuracy"] > 0.9
+    assert json.loads(locations.TEST_METRICS.read_text(encoding="utf-8"))["accuracy"] > 0.9
     assert json.loads(Path("reports/hardest_class.json").read_text(encoding="utf-8"))["class"] in ("upright", "level")
     (run,) = all_runs(workspace)
     assert run.data.params["model.network"] == "one_layer"

@@ -22,12 +22,12 @@ from benchmarks.measurements import OURS, PLAIN, TUNED
 from benchmarks.recipe import EPOCHS, WIDTH
 from benchmarks.recipe import RESULTS as LADDER
 from benchmarks.table import as_markdown
-from cifar_resnet.lr_range import RULES
-from cifar_resnet.networks import make_network
-from cifar_resnet.optimizers import make_optimizers
-from cifar_resnet.params import load_params, read_settings
-from cifar_resnet.statistics import SeedSample
-from cifar_resnet.training import one_cycle
+from image_classifier.evaluation.statistics import SeedSample
+from image_classifier.model.network import make_network
+from image_classifier.project.params import load_params, read_settings
+from image_classifier.training.loop import one_cycle
+from image_classifier.training.lr_range import RULES
+from image_classifier.training.optimizers import make_optimizers
 from pipeline.recipe import read_recipe
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -19,14 +19,14 @@ from support.finished_pipeline import run_stages
 from support.real_repro import all_runs, dvc
 from test_ui_browser import ARGUMENTS, CHROMIUM
 
-from cifar_resnet import layout
-from cifar_resnet.data import Dataset
-from cifar_resnet.datasets import make_dataset
-from cifar_resnet.errors import UserError
-from cifar_resnet.image_files import read_image
-from cifar_resnet.params import Params, load_params
-from cifar_resnet.project import read_project
-from cifar_resnet.tracking.publication import publish
+from image_classifier.data import Dataset
+from image_classifier.project import locations
+from image_classifier.project.definition import read_project
+from image_classifier.project.params import Params, load_params
+from image_classifier.sources.image_files import read_image
+from image_classifier.sources.making import make_dataset
+from image_classifier.system.errors import UserError
+from image_classifier.tracking.publication import publish
 from pipeline.demo import RECIPE, overlay
 
 MakeDataset = Callable[..., Dataset]
@@ -230,9 +230,9 @@ def test_a_folder_of_real_pictures_trains_to_95_percent_and_dvc_sees_every_chang
         file.parent.mkdir(exist_ok=True)
         image.convert(("L", "RGB")[index % 3 % 2]).save(file, quality=95)
     recipe = YAML(typ="safe", pure=True).load(RECIPE)
-    overlay(layout.PARAMS, recipe | {"data": {"dataset": "folder"}}, layout.PARAMS)
+    overlay(locations.PARAMS, recipe | {"data": {"dataset": "folder"}}, locations.PARAMS)
     dvc("repro", "evaluate")
-    assert json.loads(layout.TEST_METRICS.read_text(encoding="utf-8"))["accuracy"] > 0.95
+    assert json.loads(locations.TEST_METRICS.read_text(encoding="utf-8"))["accuracy"] > 0.95
     (run,) = all_runs(workspace)
     assert run.data.metrics["evaluate/per_class/the digit 0_ _b_by hand _ 100_ so"] > 0.9
     assert sum(name.startswith("evaluate/per_class/") for name in run.data.metrics) == 10
@@ -261,19 +261,19 @@ def test_few_and_many_classes_with_names_of_40_characters_work_everywhere(num_cl
         "lr_find": {"steps": 40, "smoothing": 0.8},
         "train": {"batch_size": batch_size, "lr_min": 0.01, "lr_max": 0.2},
     }
-    overlay(layout.PARAMS, settings, layout.PARAMS)
-    run_stages(load_params(layout.PARAMS))
+    overlay(locations.PARAMS, settings, locations.PARAMS)
+    run_stages(load_params(locations.PARAMS))
     dvc("commit", "--force")
     publish(read_project())
 
-    metrics = json.loads(layout.TEST_METRICS.read_text(encoding="utf-8"))
+    metrics = json.loads(locations.TEST_METRICS.read_text(encoding="utf-8"))
     assert list(metrics["per_class_accuracy"]) == names
     (run,) = all_runs(workspace)
     assert {f"evaluate/per_class/{name.replace(',', '_')}" for name in names} <= run.data.metrics.keys()
 
     with sync_playwright() as playwright:
         page = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS).new_page()
-        page.goto(layout.GRADCAM_PAGE.resolve().as_uri())
+        page.goto(locations.GRADCAM_PAGE.resolve().as_uri())
         expect(page.locator("h1")).to_contain_text(f"{metrics['accuracy']:.2%} right")
         assert page.locator("#true option").all_text_contents() == ["any", *names]
 

@@ -7,10 +7,10 @@ import torch
 from support.project import make_digits
 from torch import nn
 
-from cifar_resnet.compute import prepare_compute
-from cifar_resnet.ghost_batches import use_ghost_batches
-from cifar_resnet.params import Params
-from cifar_resnet.training import LearningRates, Trainer
+from image_classifier.model.compute import prepare_compute
+from image_classifier.project.params import Params
+from image_classifier.training.ghost_batches import use_ghost_batches
+from image_classifier.training.loop import LearningRates, Trainer
 
 
 @pytest.mark.parametrize(

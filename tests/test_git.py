@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from support.finished_pipeline import commit
 
-from cifar_resnet.project import read_project
-from cifar_resnet.tracking.provenance import COMMIT, DIRTY, code_tags, reconstruction_tags
+from image_classifier.project.definition import read_project
+from image_classifier.tracking.provenance import COMMIT, DIRTY, code_tags, reconstruction_tags
 
 
 def git(*arguments: str) -> str:
@@ -40,7 +40,7 @@ def test_nothing_the_pipeline_made_is_committed(workspace: Path, tmp_path: Path,
 def test_new_code_is_noted_although_a_user_hides_new_files(workspace: Path) -> None:
     git("config", "status.showUntrackedFiles", "no")
     assert code_tags(read_project())[DIRTY] == "false"
-    (workspace / "src" / "cifar_resnet" / "new.py").touch()
+    (workspace / "src" / "image_classifier" / "new.py").touch()
     assert code_tags(read_project())[DIRTY] == "true"
 
 

@@ -7,12 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from cifar_resnet.data import Images, Labels
-from cifar_resnet.errors import UserError
-from cifar_resnet.gradcam import METHODS, activation_maps, heat_palette, map_size_px, overlay
-from cifar_resnet.networks import make_network
-from cifar_resnet.networks.base import Network
-from cifar_resnet.params import CustomResNetParams, GradCAMParams, Params
+from image_classifier.data import Images, Labels
+from image_classifier.model.network import Network, make_network
+from image_classifier.project.params import CustomResNetParams, GradCAMParams, Params
+from image_classifier.report.gradcam import METHODS, activation_maps, heat_palette, map_size_px, overlay
+from image_classifier.system.errors import UserError
 
 LAYERS = {"prep": 32, "layer1": 16, "layer2": 8, "layer3": 4}  # and their maps' side in pixels, for 32 px images
 PATCH_PX = 6

@@ -5,21 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from cifar_resnet.errors import UserError
-from cifar_resnet.project import (
-    Inputs,
-    canonical,
-    flat,
-    parse_stages,
-    read_lock,
-    read_project,
-    select,
-    state_key,
-    training_key,
-)
+from image_classifier.project.definition import Inputs, parse_stages, read_lock, read_project
+from image_classifier.project.keys import state_key, training_key
+from image_classifier.project.settings import canonical, flat, select
+from image_classifier.system.errors import UserError
 
 SETTINGS = {"train.epochs": 5, "train.lr_max": "find"}
-INPUTS = Inputs(SETTINGS, {"src/cifar_resnet/training.py": "a" * 32})
+INPUTS = Inputs(SETTINGS, {"src/image_classifier/training/loop.py": "a" * 32})
 
 
 def test_equal_values_give_the_same_key_however_they_are_written() -> None:
@@ -34,7 +26,7 @@ def test_equal_values_give_the_same_key_however_they_are_written() -> None:
     [
         Inputs(SETTINGS | {"train.epochs": 6}, INPUTS.files),
         Inputs(SETTINGS | {"train.new": 0}, INPUTS.files),
-        Inputs(SETTINGS, {"src/cifar_resnet/training.py": "b" * 32}),
+        Inputs(SETTINGS, {"src/image_classifier/training/loop.py": "b" * 32}),
     ],
 )
 def test_another_setting_or_other_code_is_another_training(other: Inputs) -> None:

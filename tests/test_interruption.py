@@ -8,8 +8,8 @@ import psutil
 import pytest
 from support.real_repro import LOCK, all_runs, dvc, executed, running_stage, send, start_repro, wait_for
 
-from cifar_resnet import layout
-from cifar_resnet.project import file_md5
+from image_classifier.project import locations
+from image_classifier.project.hashing import file_md5
 from pipeline.demo import overlay
 
 CHECKPOINT = "checkpoints/*/state.pt"
@@ -38,7 +38,9 @@ def interrupt(signal_: signal.Signals, target: str, *, when: str, log: Path) -> 
 def test_a_pipeline_interrupted_in_every_stage_ends_as_if_it_had_not_been(
     workspace: Path, finished_project: Path, log: Path
 ) -> None:
-    overlay(layout.PARAMS, {"runtime": {"checkpoint_steps": 5, "workers": 2}}, layout.PARAMS)  # these change no result
+    overlay(
+        locations.PARAMS, {"runtime": {"checkpoint_steps": 5, "workers": 2}}, locations.PARAMS
+    )  # both change no result
 
     interrupt(signal.SIGTERM, "stage", when="reports/lr_find/curve.csv", log=log)
     interrupt(signal.SIGKILL, "stage", when=CHECKPOINT, log=log)
@@ -53,11 +55,11 @@ def test_a_pipeline_interrupted_in_every_stage_ends_as_if_it_had_not_been(
 
 
 def test_a_training_whose_dvc_was_killed_refuses_a_second_one_and_loses_nothing(finished: Path, log: Path) -> None:
-    uninterrupted, md5 = LOCK.read_bytes(), file_md5(layout.MODEL)
-    for file in (layout.MODEL, Path(".dvc", "cache", "files", "md5", md5[:2], md5[2:])):
+    uninterrupted, md5 = LOCK.read_bytes(), file_md5(locations.MODEL)
+    for file in (locations.MODEL, Path(".dvc", "cache", "files", "md5", md5[:2], md5[2:])):
         file.unlink()  # train has to run again
     shutil.rmtree("checkpoints")
-    overlay(layout.PARAMS, {"runtime": {"checkpoint_steps": 1}}, layout.PARAMS)
+    overlay(locations.PARAMS, {"runtime": {"checkpoint_steps": 1}}, locations.PARAMS)
 
     repro = start_repro(log)
     orphan = wait_for(lambda: running_stage(repro))

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from support.project import make_digits
 
-from cifar_resnet.errors import UserError
-from cifar_resnet.lr_range import RULES, FoundRates, LRSweep, find_rates, read_found_rates, sweep
-from cifar_resnet.params import LRFindParams, Params
-from cifar_resnet.training import make_training_data
+from image_classifier.outputs.rates import FoundRates, LRSweep, read_found_rates
+from image_classifier.project.params import LRFindParams, Params
+from image_classifier.system.errors import UserError
+from image_classifier.training.loop import make_training_data
+from image_classifier.training.lr_range import RULES, find_rates, sweep
 from pipeline.lr_find import _endless_batches
 
 # A plateau, a fall, an explosion. Learning rates are powers of 2, so that equal steps are equal factors.

@@ -11,13 +11,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from support.finished_pipeline import epochs, follow, ran
 
-from cifar_resnet.params import Params
-from cifar_resnet.project import read_project
-from cifar_resnet.tracking import live
-from cifar_resnet.tracking.lookup import rows_of_runs
-from cifar_resnet.tracking.publication import publish
-from cifar_resnet.tracking.run_table import COLUMNS, SHARED_VIEW, page_of_runs
-from cifar_resnet.tracking.store import open_store
+from image_classifier.project.definition import read_project
+from image_classifier.project.params import Params
+from image_classifier.tracking import live
+from image_classifier.tracking.lookup import rows_of_runs
+from image_classifier.tracking.publication import publish
+from image_classifier.tracking.run_table import COLUMNS, SHARED_VIEW, page_of_runs
+from image_classifier.tracking.store import open_store
 
 LOAD = "system/cpu_utilization_percentage"
 

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from cifar_resnet.data import Dataset
-from cifar_resnet.errors import UserError
-from cifar_resnet.model_file import load_model, save_model
-from cifar_resnet.networks import make_network
-from cifar_resnet.networks.base import Network
-from cifar_resnet.params import CustomResNetParams, ModelParams, ResNet18Params
+from image_classifier.data import Dataset
+from image_classifier.model.model_file import load_model, save_model
+from image_classifier.model.network import Network, make_network
+from image_classifier.project.params import CustomResNetParams, ModelParams, ResNet18Params
+from image_classifier.system.errors import UserError
 
 MEAN, STD = (0.5, 0.4, 0.2), (0.25, 0.2, 0.1)
 SETTINGS = CustomResNetParams(network="custom_resnet", width=4, logit_scale=0.125)

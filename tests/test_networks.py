@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cifar_resnet.networks import make_network
-from cifar_resnet.networks.base import Classifier, Network
-from cifar_resnet.networks.custom_resnet import GlobalMaxPool
-from cifar_resnet.params import CustomResNetParams, ModelParams, ResNet18Params
+from image_classifier.model.network import Classifier, Network, make_network
+from image_classifier.networks.custom_resnet import GlobalMaxPool
+from image_classifier.project.params import CustomResNetParams, ModelParams, ResNet18Params
 
 MEAN, STD = (0.5, 0.4, 0.2), (0.25, 0.2, 0.1)
 NETWORKS: list[ModelParams] = [

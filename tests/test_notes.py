@@ -10,12 +10,12 @@ from mlflow.entities import Run
 from support.finished_pipeline import epochs, follow, ran, write_metrics, write_outputs
 from support.project import PROJECT, TINY, MakeOnce, copy_project, enter
 
-from cifar_resnet import layout
-from cifar_resnet.params import load_params
-from cifar_resnet.project import read_project
-from cifar_resnet.tracking.champion import CHAMPION, CHOSEN, DATA, ELECTED
-from cifar_resnet.tracking.notes import DESCRIBED, DESCRIPTION
-from cifar_resnet.tracking.publication import publish
+from image_classifier.project import locations
+from image_classifier.project.definition import read_project
+from image_classifier.project.params import load_params
+from image_classifier.tracking.champion import CHAMPION, CHOSEN, DATA, ELECTED
+from image_classifier.tracking.notes import DESCRIBED, DESCRIPTION
+from image_classifier.tracking.publication import publish
 from pipeline.demo import overlay
 
 NAME = "cifar10-resnet"
@@ -24,8 +24,8 @@ NOTE = "Better than I thought: see the cats."
 
 def publish_outputs(folder: Path, seed: int, accuracy: float) -> None:
     """Write the outputs of a training of this seed, and publish them."""
-    overlay(PROJECT / "params.yaml", {**TINY, "train": {**TINY["train"], "seed": seed}}, layout.PARAMS)
-    write_outputs(folder, load_params(layout.PARAMS), accuracy, seed)
+    overlay(PROJECT / "params.yaml", {**TINY, "train": {**TINY["train"], "seed": seed}}, locations.PARAMS)
+    write_outputs(folder, load_params(locations.PARAMS), accuracy, seed)
     publish(read_project(), ran())
 
 
@@ -144,7 +144,7 @@ def test_descriptions_of_a_version_and_of_the_registered_model_by_a_person_stay(
     by_us = client().get_registered_model(NAME).description or ""
     client().update_registered_model(NAME, f"{by_us}\n{NOTE}")
     client().update_model_version(NAME, "2", f"# Model card\n{NOTE}")
-    layout.MODEL_CARD.write_text("# Model card, corrected\n")
+    locations.MODEL_CARD.write_text("# Model card, corrected\n")
     assert actions() == ("files added: 1",)
     assert client().get_model_version(NAME, "2").description == f"# Model card\n{NOTE}"
     assert client().get_registered_model(NAME).description == f"{by_us}\n{NOTE}"

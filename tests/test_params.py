@@ -9,8 +9,8 @@ import pytest
 from mlflow.utils.validation import _validate_experiment_name, _validate_model_name
 from pydantic import ValidationError
 
-from cifar_resnet.errors import UserError
-from cifar_resnet.params import Params, RuntimeParams, load_params
+from image_classifier.project.params import Params, RuntimeParams, load_params
+from image_classifier.system.errors import UserError
 from pipeline.demo import overlay
 
 PROJECT = Path(__file__).resolve().parent.parent

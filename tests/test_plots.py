@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifar_resnet.evaluation import Evaluation
-from cifar_resnet.history import EpochMetrics
-from cifar_resnet.lr_range import LRSweep, find_rates
-from cifar_resnet.plots.evaluation import (
+from image_classifier.evaluation.predictions import Evaluation
+from image_classifier.outputs.history import EpochMetrics
+from image_classifier.outputs.rates import LRSweep
+from image_classifier.plots.evaluation import (
     describe_reliability,
     draw_reliability,
     matrix_classes,
@@ -17,10 +17,11 @@ from cifar_resnet.plots.evaluation import (
     plot_misclassified,
     plot_reliability,
 )
-from cifar_resnet.plots.learning_curves import draw_learning_curves, plot_learning_curves
-from cifar_resnet.plots.lr_curve import plot_lr_curve
-from cifar_resnet.plots.style import drawing_of, percent, short
-from cifar_resnet.plots.svg import class_accuracy_charts
+from image_classifier.plots.learning_curves import draw_learning_curves, plot_learning_curves
+from image_classifier.plots.lr_curve import plot_lr_curve
+from image_classifier.plots.style import drawing_of, percent, short
+from image_classifier.report.svg import class_accuracy_charts
+from image_classifier.training.lr_range import find_rates
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 random = np.random.default_rng(0)

@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 from support.project import PROJECT, copy_project
 
-from cifar_resnet import layout
-from cifar_resnet.data import load_dataset
-from cifar_resnet.errors import UserError
-from cifar_resnet.image_files import read_image
-from cifar_resnet.params import Params, ResNet18Params, load_params
+from image_classifier.data import load_dataset
+from image_classifier.project import locations
+from image_classifier.project.params import Params, ResNet18Params, load_params
+from image_classifier.sources.image_files import read_image
+from image_classifier.system.errors import UserError
 from pipeline import predict
 
 
@@ -30,7 +30,7 @@ def project(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     copy_project(evaluated, tmp_path, monkeypatch)
     pictures = Path("pictures")
     pictures.mkdir()
-    images = load_dataset(layout.DATA / "digits").test_images
+    images = load_dataset(locations.DATA / "digits").test_images
     for index in (3, 7):
         Image.fromarray(images[index]).save(pictures / f"{index}.png")
     (pictures / "notes.txt").write_text("no picture")
@@ -39,7 +39,7 @@ def project(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def settings(project: Path) -> Params:
-    return load_params(layout.PARAMS)
+    return load_params(locations.PARAMS)
 
 
 def run_predict(
@@ -148,7 +148,7 @@ def test_the_probabilities_are_those_of_evaluate(
 ) -> None:
     run_predict(settings, project, top=10, as_format="json")
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    expected = pd.read_csv(layout.PREDICTIONS, dtype={"predicted": str})
+    expected = pd.read_csv(locations.PREDICTIONS, dtype={"predicted": str})
     for index, answer in zip((3, 7), answers, strict=True):
         assert answer["image"] == f"pictures/{index}.png"
         assert answer["predictions"][0]["class"] == expected.loc[index, "predicted"]
@@ -189,7 +189,7 @@ def test_a_photo_with_unusual_exif_data_is_read(tmp_path: Path) -> None:
 
 def test_exif_data_that_cannot_be_read_is_ignored_without_a_message(tmp_path: Path) -> None:
     Image.new("RGB", (9, 9)).save(tmp_path / "photo.jpg", exif=b"Exif\0\0II*\0" + b"\xff" * 200)
-    code = "import pathlib, cifar_resnet.image_files as f; f.read_image(pathlib.Path('photo.jpg'), 32)"
+    code = "import pathlib, image_classifier.sources.image_files as f; f.read_image(pathlib.Path('photo.jpg'), 32)"
     environment = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -276,7 +276,7 @@ def test_the_model_file_is_all_that_predict_needs(
 ) -> None:
     run_predict(settings, project, as_format="json")
     before = capsys.readouterr().out
-    shutil.rmtree(layout.DATA)
+    shutil.rmtree(locations.DATA)
     other = settings.model_copy(update={"model": ResNet18Params(network="resnet18", zero_init_residual=True)})
     run_predict(other, project, as_format="json")
     assert capsys.readouterr().out == before
@@ -285,8 +285,8 @@ def test_the_model_file_is_all_that_predict_needs(
 def test_without_a_model_the_demos_is_used(project: Path, settings: Params, capsys: pytest.CaptureFixture[str]) -> None:
     run_predict(settings, project)
     before = capsys.readouterr().out
-    layout.DEMO.mkdir(parents=True)
-    layout.MODEL.parent.rename(layout.DEMO / layout.MODEL.parent)
+    locations.DEMO.mkdir(parents=True)
+    locations.MODEL.parent.rename(locations.DEMO / locations.MODEL.parent)
     run_predict(settings, project)
     assert capsys.readouterr() == (before, "model: build/demo/models/model.pt\n")
 
@@ -295,10 +295,10 @@ def test_user_mistakes_get_one_line(project: Path, settings: Params) -> None:
     with pytest.raises(UserError, match="--top is 11; allowed: 1 to 10"):
         run_predict(settings, project, top=11)
 
-    layout.MODEL.write_text("weights")
+    locations.MODEL.write_text("weights")
     with pytest.raises(UserError, match=r"model\.pt is damaged or no model"):
         run_predict(settings, project)
 
-    layout.MODEL.unlink()
+    locations.MODEL.unlink()
     with pytest.raises(UserError, match=r"model\.pt is missing, .* `make demo` trains one"):
         run_predict(settings, project)

@@ -13,20 +13,21 @@ from support.real_repro import LOCK, all_runs, dvc, executed, start_repro, wait_
 from test_checkpoint import full_disk
 from test_folder import pictures
 
-from cifar_resnet import layout
-from cifar_resnet.errors import UserError
-from cifar_resnet.files import write_text
-from cifar_resnet.history import read_history
-from cifar_resnet.params import load_params
-from cifar_resnet.project import Inputs, file_md5, path_md5, read_lock, read_project
-from cifar_resnet.records import remove_false_records, require_as_imported, require_unchanged, write_inputs
-from cifar_resnet.tracking.false_runs import CHECKED
-from cifar_resnet.tracking.runs import MODEL, STATE, TRAINING
+from image_classifier.outputs.history import read_history
+from image_classifier.project import locations
+from image_classifier.project.definition import Inputs, read_lock, read_project
+from image_classifier.project.hashing import file_md5, path_md5
+from image_classifier.project.params import load_params
+from image_classifier.project.records import remove_false_records, require_as_imported, require_unchanged, write_inputs
+from image_classifier.system.errors import UserError
+from image_classifier.system.files import write_text
+from image_classifier.tracking.false_runs import CHECKED
+from image_classifier.tracking.runs import MODEL, STATE, TRAINING
 from pipeline.demo import overlay
 
 
 def change(**sections: dict[str, object]) -> None:
-    overlay(layout.PARAMS, sections, layout.PARAMS)
+    overlay(locations.PARAMS, sections, locations.PARAMS)
 
 
 def test_settings_edited_while_a_training_runs_are_not_recorded_for_it(finished: Path) -> None:
@@ -45,10 +46,10 @@ def test_settings_edited_while_a_training_runs_are_not_recorded_for_it(finished:
 
     change(train={"epochs": 4})
     assert "continuing from the checkpoint after 4 epochs and 0 steps" in dvc("repro", "train")
-    assert len(read_history(layout.HISTORY)) == 4
+    assert len(read_history(locations.HISTORY)) == 4
     change(train={"epochs": 3})
     assert executed(dvc("repro", "train")) == ["train"]
-    assert len(read_history(layout.HISTORY)) == read_lock()["train"].inputs.settings["train.epochs"] == 3
+    assert len(read_history(locations.HISTORY)) == read_lock()["train"].inputs.settings["train.epochs"] == 3
 
 
 def test_no_stage_writes_into_a_linked_cache(finished: Path) -> None:
@@ -57,9 +58,9 @@ def test_no_stage_writes_into_a_linked_cache(finished: Path) -> None:
     for seed, link in enumerate(["symlink", "hardlink"], start=1):
         run("dvc", "config", "cache.type", link, cwd=finished)
         run("dvc", "checkout", "--relink", cwd=finished)
-        assert layout.MODEL.is_symlink() or layout.MODEL.stat().st_nlink == 2
+        assert locations.MODEL.is_symlink() or locations.MODEL.stat().st_nlink == 2
         change(data={"split_seed": seed}, train={"seed": seed})
-        run_stages(load_params(layout.PARAMS))
+        run_stages(load_params(locations.PARAMS))
         assert {path: path_md5(path) for path in cached} == before
         run("dvc", "checkout", "--force", cwd=finished)
 
@@ -201,10 +202,10 @@ def test_labels_changed_while_a_training_reads_them_are_not_learnt(finished: Pat
     assert repro.wait() != 0
     assert f"error: {LABELS} was written to while train ran" in log.read_text()
     assert "continuing from the checkpoint" in dvc("repro", "train")
-    honest = layout.MODEL.read_bytes()
+    honest = locations.MODEL.read_bytes()
     shutil.rmtree("checkpoints")
     dvc("repro", "--force", "--single-item", "train")
-    assert layout.MODEL.read_bytes() == honest
+    assert locations.MODEL.read_bytes() == honest
 
 
 def test_a_new_link_to_the_data_is_no_change_of_them(finished: Path) -> None:
@@ -226,7 +227,9 @@ def test_sync_publishes_no_setting_that_no_stage_has_run_with(finished: Path) ->
     assert len(all_runs(finished)) == before
 
 
-@pytest.mark.parametrize("changed", ["src/cifar_resnet/training.py", "reports/lr_find/lr_find.json", "data/digits"])
+@pytest.mark.parametrize(
+    "changed", ["src/image_classifier/training/loop.py", "reports/lr_find/lr_find.json", "data/digits"]
+)
 def test_a_changed_dependency_ends_a_stage_and_is_named(workspace: Path, changed: str) -> None:
     Path("data/digits").mkdir(parents=True)
     Path("reports/lr_find").mkdir(parents=True)
@@ -242,7 +245,7 @@ def test_a_changed_dependency_ends_a_stage_and_is_named(workspace: Path, changed
 
 def test_params_that_are_being_edited_end_a_stage_with_the_reason(workspace: Path) -> None:
     before = read_project().inputs("train")
-    layout.PARAMS.write_text("train: [")
+    locations.PARAMS.write_text("train: [")
     with pytest.raises(UserError, match=r"changed while train ran: params\.yaml is not valid YAML"):
         require_unchanged("train", before)
 

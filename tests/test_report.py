@@ -18,13 +18,13 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from support.project import copy_project
 
-from cifar_resnet import layout
-from cifar_resnet.data import Images, load_dataset
-from cifar_resnet.evaluation import Evaluation, read_predictions
-from cifar_resnet.history import EpochMetrics
-from cifar_resnet.model_card import render_model_card
-from cifar_resnet.params import Params, load_params
-from cifar_resnet.report import Report
+from image_classifier.data import Images, load_dataset
+from image_classifier.evaluation.predictions import Evaluation, read_predictions
+from image_classifier.outputs.history import EpochMetrics
+from image_classifier.project import locations
+from image_classifier.project.params import Params, load_params
+from image_classifier.report.model_card import render_model_card
+from image_classifier.report.report import Report
 from pipeline import gradcam_report
 
 HOSTILE = (
@@ -110,7 +110,7 @@ def tiles(sheet: Image.Image, count: int) -> np.ndarray:
 def run_stage(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """A function that runs the stage, in a project where it is the next one; this is the working directory."""
     copy_project(evaluated, tmp_path, monkeypatch)
-    params = load_params(layout.PARAMS)
+    params = load_params(locations.PARAMS)
     sections = inspect.signature(gradcam_report.run).parameters
     return partial(gradcam_report.run, *(getattr(params, section) for section in sections))
 
@@ -169,35 +169,35 @@ def test_the_stage_makes_page_and_picture_and_repeats_bit_for_bit(
     digests = []
     for _ in range(2):
         run_stage()
-        outputs = (layout.GRADCAM_PAGE, layout.GRADCAM_PLOT, layout.MODEL_CARD)
+        outputs = (locations.GRADCAM_PAGE, locations.GRADCAM_PLOT, locations.MODEL_CARD)
         digests.append([hashlib.sha256(path.read_bytes()).hexdigest() for path in outputs])
     assert digests[0] == digests[1]
 
-    html = layout.GRADCAM_PAGE.read_text(encoding="utf-8")
+    html = locations.GRADCAM_PAGE.read_text(encoding="utf-8")
     page = Page(html)
     assert page.words.count("test image") == tiny_params.gradcam.images
     assert "0.01235" in page.words, "the learning rate that was found, not the word find"
-    assert hashlib.md5(layout.MODEL.read_bytes()).hexdigest() in page.words
-    dataset = load_dataset(layout.DATA / "digits")
-    evaluation = read_predictions(layout.PREDICTIONS)
+    assert hashlib.md5(locations.MODEL.read_bytes()).hexdigest() in page.words
+    dataset = load_dataset(locations.DATA / "digits")
+    evaluation = read_predictions(locations.PREDICTIONS)
     np.testing.assert_array_equal(evaluation.labels, dataset.test_labels)
     shown = evaluation.worst_of_each_cell(tiny_params.gradcam.images)
     np.testing.assert_array_equal(tiles(sheets(html)[0].convert("RGB"), len(shown)), dataset.test_images[shown])
-    with Image.open(layout.GRADCAM_PLOT) as picture:
+    with Image.open(locations.GRADCAM_PLOT) as picture:
         assert min(picture.size) > 400
 
 
 def test_the_stage_works_without_mistakes(
     run_stage: Callable[[], None],
 ) -> None:
-    dataset = load_dataset(layout.DATA / "digits")
+    dataset = load_dataset(locations.DATA / "digits")
     rows = [f"{index},{label},{label}," for index, label in enumerate(dataset.test_labels)]
     right = np.eye(10)[dataset.test_labels]
     header = ",".join(["index", "true", "predicted", *(f"p_{name}" for name in dataset.classes)])
     lines = [row + ",".join(map(str, values)) for row, values in zip(rows, right, strict=True)]
-    layout.PREDICTIONS.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    locations.PREDICTIONS.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
     run_stage()
-    assert "No mistakes" in layout.GRADCAM_PAGE.read_text(encoding="utf-8")
+    assert "No mistakes" in locations.GRADCAM_PAGE.read_text(encoding="utf-8")
 
 
 def test_the_wrong_predictions_come_worst_first() -> None:

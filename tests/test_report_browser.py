@@ -22,12 +22,12 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from support.project import PROJECT
 from test_report import HOSTILE, make_report
 
-from cifar_resnet import layout
-from cifar_resnet.data import load_dataset
-from cifar_resnet.evaluation import Evaluation, read_predictions
-from cifar_resnet.params import load_params
-from cifar_resnet.plots.evaluation import matrix_shares
-from cifar_resnet.plots.style import PALETTE, short
+from image_classifier.data import load_dataset
+from image_classifier.evaluation.predictions import Evaluation, read_predictions
+from image_classifier.plots.evaluation import matrix_shares
+from image_classifier.plots.style import PALETTE, short
+from image_classifier.project import locations
+from image_classifier.project.params import load_params
 from pipeline import gradcam_report
 
 CHROMIUM = shutil.which("chromium")
@@ -48,13 +48,13 @@ def project(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Simple
     """The stage's report on a real network's mistakes: its path, the test images and the predictions."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(evaluated, folder, dirs_exist_ok=True)
-    params = load_params(folder / layout.PARAMS)
+    params = load_params(folder / locations.PARAMS)
     params = params.model_copy(update={"gradcam": params.gradcam.model_copy(update={"images": 1000})})
     with chdir(folder):
         gradcam_report.run(*(getattr(params, name) for name in inspect.signature(gradcam_report.run).parameters))
-        dataset = load_dataset(layout.DATA / "digits")
-        evaluation = read_predictions(layout.PREDICTIONS)
-    return SimpleNamespace(page=folder / layout.GRADCAM_PAGE, images=dataset.test_images, evaluation=evaluation)
+        dataset = load_dataset(locations.DATA / "digits")
+        evaluation = read_predictions(locations.PREDICTIONS)
+    return SimpleNamespace(page=folder / locations.GRADCAM_PAGE, images=dataset.test_images, evaluation=evaluation)
 
 
 @pytest.fixture

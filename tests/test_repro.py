@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from support.real_repro import LOCK, all_runs, dvc, executed, wait_for
 
-from cifar_resnet import layout
-from cifar_resnet.tracking.publication import FILES
+from image_classifier.project import locations
+from image_classifier.tracking.publication import FILES
 from pipeline.demo import overlay
 
 
 def change(**sections: dict[str, object]) -> None:
-    overlay(layout.PARAMS, sections, layout.PARAMS)
+    overlay(locations.PARAMS, sections, locations.PARAMS)
 
 
 @pytest.mark.usefixtures("finished")
@@ -35,15 +35,15 @@ def test_another_gradcam_setting_runs_that_stage_alone() -> None:
 
 @pytest.mark.usefixtures("finished")
 def test_an_experiment_with_another_seed_gives_another_model_and_appears_in_every_comparison() -> None:
-    before = layout.MODEL.read_bytes()
+    before = locations.MODEL.read_bytes()
     output = dvc("exp", "run", "--set-param", "train.seed=1", "--name", "other-seed", "train")
     assert executed(output) == ["train"]
-    assert layout.MODEL.read_bytes() != before
+    assert locations.MODEL.read_bytes() != before
 
     assert json.loads(dvc("params", "diff", "--json")) == {
         "params.yaml": {"train.seed": {"old": 0, "new": 1, "diff": 1}}
     }
-    loss = json.loads(layout.TRAIN_METRICS.read_text())["test_loss"]
+    loss = json.loads(locations.TRAIN_METRICS.read_text())["test_loss"]
     shown = json.loads(dvc("metrics", "show", "--json"))[""]["data"]
     assert shown["reports/train/metrics.json"]["data"]["test_loss"] == loss
     rows = csv.DictReader(dvc("exp", "show", "--csv").splitlines())

@@ -2,7 +2,7 @@ from functools import partial
 
 import pytest
 
-from cifar_resnet.training import one_cycle
+from image_classifier.training.loop import one_cycle
 
 STEPS_PER_EPOCH = 98
 

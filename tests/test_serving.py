@@ -27,13 +27,13 @@ from PIL import Image
 from support.finished_pipeline import ran
 from test_tracking_server import free_port, wait_for
 
-from cifar_resnet import layout
-from cifar_resnet.image_decoding import decode_image
-from cifar_resnet.model_file import load_model
-from cifar_resnet.networks.base import Classifier
-from cifar_resnet.params import load_params
-from cifar_resnet.project import read_project
-from cifar_resnet.tracking.publication import publish
+from image_classifier.model.model_file import load_model
+from image_classifier.model.network import Classifier
+from image_classifier.project import locations
+from image_classifier.project.definition import read_project
+from image_classifier.project.params import load_params
+from image_classifier.sources.image_decoding import decode_image
+from image_classifier.tracking.publication import publish
 
 pytestmark = pytest.mark.xdist_group("serving")  # one server for all
 
@@ -58,7 +58,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, evaluated: Path, empty_stor
     """The served champion of a project: the project's folder, the server's port and its process."""
     folder = tmp_path_factory.mktemp("served")
     shutil.copytree(evaluated, folder, dirs_exist_ok=True)
-    params = load_params(folder / layout.PARAMS)
+    params = load_params(folder / locations.PARAMS)
     (folder / "mlruns").mkdir()
     shutil.copy(empty_store, folder / "mlruns" / "mlflow.db")
     port = free_port()
@@ -93,7 +93,7 @@ def ask(server: SimpleNamespace, body: Any) -> Any:
 
 def test_the_served_model_gives_the_probabilities_that_evaluate_wrote(server: SimpleNamespace) -> None:
     images = np.load(server.folder / "data/digits/test_images.npy")
-    written = pd.read_csv(server.folder / layout.PREDICTIONS).filter(like="p_").to_numpy()
+    written = pd.read_csv(server.folder / locations.PREDICTIONS).filter(like="p_").to_numpy()
     for part in (slice(0, 1), slice(1, 60)):
         answer = ask(server, {"inputs": images[part].tolist()})
         np.testing.assert_allclose(answer["predictions"], written[part], rtol=0, atol=1e-5)
@@ -145,7 +145,7 @@ def test_a_photo_of_any_size_is_answered_with_classes_the_best_first(server: Sim
     files = [(as_file(picture, "PNG"), as_file(picture, "JPEG", quality=95)) for picture in large]
     asked = [f"data:image/png;base64,{encoded(png)}" for png, _ in files] + [encoded(jpeg) for _, jpeg in files]
     answers = ask(server, {"inputs": asked})["predictions"]
-    model = load_model(server.folder / layout.MODEL)
+    model = load_model(server.folder / locations.MODEL)
     for file, answer in zip([png for png, _ in files] + [jpeg for _, jpeg in files], answers, strict=True):
         raw = torch.tensor(decode_image(io.BytesIO(file), 32)[np.newaxis])
         with torch.inference_mode():
@@ -169,7 +169,7 @@ def test_no_image_is_decoded_after_the_server_has_given_up(
     monkeypatch.chdir(server.folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlruns/mlflow.db")
     monkeypatch.setenv("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT", "0")
-    name = load_params(server.folder / layout.PARAMS).runtime.registered_model
+    name = load_params(server.folder / locations.PARAMS).runtime.registered_model
     model = mlflow.pyfunc.load_model(f"models:/{name}@champion").unwrap_python_model()
     with pytest.raises(MlflowException, match="no time was left for image 1: send fewer or smaller images"):
         model.predict(None, [PICTURE])

@@ -21,14 +21,14 @@ from ruamel.yaml import YAML
 from support.finished_pipeline import defined_stages, run_stages, run_train
 from support.project import PROJECT, TINY, enter
 
-from cifar_resnet import layout
-from cifar_resnet.data import load_dataset
-from cifar_resnet.errors import UserError
-from cifar_resnet.history import read_history
-from cifar_resnet.lr_range import read_found_rates
-from cifar_resnet.model_file import load_model
-from cifar_resnet.params import CustomResNetParams, EvaluateParams, Params, load_params
-from cifar_resnet.tracking.results import Results
+from image_classifier.data import load_dataset
+from image_classifier.model.model_file import load_model
+from image_classifier.outputs.history import read_history
+from image_classifier.outputs.rates import read_found_rates
+from image_classifier.project import locations
+from image_classifier.project.params import CustomResNetParams, EvaluateParams, Params, load_params
+from image_classifier.system.errors import UserError
+from image_classifier.tracking.results import Results
 from pipeline import evaluate, gradcam_report, lr_find, train
 from pipeline.demo import overlay
 from pipeline.stage import main
@@ -74,13 +74,13 @@ def settings(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Ite
 
 
 def test_download_leaves_the_data_set(settings: Params) -> None:
-    dataset = load_dataset(layout.DATA / "digits")
+    dataset = load_dataset(locations.DATA / "digits")
     assert (len(dataset.train_labels), len(dataset.test_labels)) == (1438, 359)
 
 
 def test_lr_find_leaves_rates_that_its_curve_shows(settings: Params) -> None:
-    curve = pd.read_csv(layout.LR_CURVE)
-    found = read_found_rates(layout.LR_FOUND)
+    curve = pd.read_csv(locations.LR_CURVE)
+    found = read_found_rates(locations.LR_FOUND)
     assert list(curve.columns) == ["step", "lr", "loss", "smoothed_loss"]
     assert list(curve.step) == list(range(len(curve)))
     assert found.rule == settings.lr_find.rule
@@ -89,12 +89,12 @@ def test_lr_find_leaves_rates_that_its_curve_shows(settings: Params) -> None:
 
 
 def test_train_leaves_a_row_per_epoch_and_the_figures_of_the_last(settings: Params) -> None:
-    history = pd.read_csv(layout.HISTORY)
+    history = pd.read_csv(locations.HISTORY)
     assert list(history.columns) == ["epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]
     assert list(history.epoch) == [1, 2]
-    metrics = json.loads(layout.TRAIN_METRICS.read_text())
-    found = read_found_rates(layout.LR_FOUND)
-    last = read_history(layout.HISTORY)[-1]
+    metrics = json.loads(locations.TRAIN_METRICS.read_text())
+    found = read_found_rates(locations.LR_FOUND)
+    last = read_history(locations.HISTORY)[-1]
     assert metrics == {
         "epochs": 2,
         "lr_min": found.lr_min,
@@ -107,23 +107,23 @@ def test_train_leaves_a_row_per_epoch_and_the_figures_of_the_last(settings: Para
 
 
 def test_the_model_holds_plain_tensors_on_the_cpu_and_scores_what_train_said(settings: Params) -> None:
-    weights = torch.load(layout.MODEL, weights_only=True)["weights"]
+    weights = torch.load(locations.MODEL, weights_only=True)["weights"]
     assert all(isinstance(value, torch.Tensor) and value.device.type == "cpu" for value in weights.values())
-    dataset = load_dataset(layout.DATA / "digits")
-    net = load_model(layout.MODEL).net
+    dataset = load_dataset(locations.DATA / "digits")
+    net = load_model(locations.MODEL).net
     with torch.inference_mode():
         predicted = net(net.normalize(torch.tensor(dataset.test_images))).argmax(dim=1).numpy()
     accuracy = (predicted == dataset.test_labels).mean()
-    assert accuracy == json.loads(layout.TRAIN_METRICS.read_text())["test_accuracy"]
+    assert accuracy == json.loads(locations.TRAIN_METRICS.read_text())["test_accuracy"]
 
 
 def test_a_finished_training_that_is_started_again_ends_at_once(
     settings: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = layout.MODEL.read_bytes()
+    before = locations.MODEL.read_bytes()
     run_train()  # as after a kill before DVC had recorded the outputs
     assert "continuing from the checkpoint after 2 epochs and 0 steps" in capsys.readouterr().out
-    assert layout.MODEL.read_bytes() == before
+    assert locations.MODEL.read_bytes() == before
 
 
 def test_a_training_begun_on_more_cores_continues_and_says_that_bits_may_differ(
@@ -141,8 +141,8 @@ def test_a_training_begun_on_more_cores_continues_and_says_that_bits_may_differ(
 
 
 def test_evaluate_writes_every_test_image_in_order_with_probabilities_that_sum_to_one() -> None:
-    dataset = load_dataset(layout.DATA / "digits")
-    table = pd.read_csv(layout.PREDICTIONS, dtype={"true": str, "predicted": str})
+    dataset = load_dataset(locations.DATA / "digits")
+    table = pd.read_csv(locations.PREDICTIONS, dtype={"true": str, "predicted": str})
     probabilities = table[[f"p_{name}" for name in dataset.classes]].to_numpy()
     assert list(table["index"]) == list(range(359))
     assert list(table.true) == [dataset.classes[label] for label in dataset.test_labels]
@@ -152,29 +152,29 @@ def test_evaluate_writes_every_test_image_in_order_with_probabilities_that_sum_t
 
 def test_all_tables_of_evaluate_agree() -> None:
     names = {"true": str, "predicted": str}
-    table = pd.read_csv(layout.PREDICTIONS, dtype=names)
+    table = pd.read_csv(locations.PREDICTIONS, dtype=names)
     mistakes = table[table.true != table.predicted]
-    metrics = json.loads(layout.TEST_METRICS.read_text())
+    metrics = json.loads(locations.TEST_METRICS.read_text())
     assert metrics["accuracy"] == (359 - len(mistakes)) / 359
     assert set(metrics) == {
         "accuracy", "loss", "top2_accuracy", "macro_f1", "expected_calibration_error", "per_class_accuracy",
         "flip_tta_accuracy",
     }  # fmt: skip
 
-    confusion = pd.read_csv(layout.CONFUSION, index_col="true", dtype={"true": str})
+    confusion = pd.read_csv(locations.CONFUSION, index_col="true", dtype={"true": str})
     assert confusion.to_numpy().sum() == 359
     assert np.trace(confusion.to_numpy()) == 359 - len(mistakes)
     for name, accuracy in metrics["per_class_accuracy"].items():
         assert accuracy == pytest.approx(confusion.loc[name, name] / confusion.loc[name].sum())
 
-    pairs = pd.read_csv(layout.CONFUSED_PAIRS, dtype=names)
+    pairs = pd.read_csv(locations.CONFUSED_PAIRS, dtype=names)
     assert pairs["count"].sum() == len(mistakes)
     assert pairs["count"].is_monotonic_decreasing
     for _, true, predicted, count, share in pairs.itertuples(name=None):
         assert count == confusion.loc[true, predicted]
         assert share == pytest.approx(count / confusion.loc[true].sum(), abs=1e-4)
 
-    worst = pd.read_csv(layout.MISCLASSIFIED, dtype=names)
+    worst = pd.read_csv(locations.MISCLASSIFIED, dtype=names)
     assert sorted(worst["index"]) == list(mistakes["index"])
     assert worst.probability.is_monotonic_decreasing
     assert (worst.true_probability <= worst.probability).all()
@@ -183,8 +183,8 @@ def test_all_tables_of_evaluate_agree() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        layout.LR_CURVE_PLOT, layout.LEARNING_CURVES, layout.CONFUSION_PLOT, layout.MISCLASSIFIED_PLOT,
-        layout.RELIABILITY_PLOT, layout.GRADCAM_PLOT,
+        locations.LR_CURVE_PLOT, locations.LEARNING_CURVES, locations.CONFUSION_PLOT, locations.MISCLASSIFIED_PLOT,
+        locations.RELIABILITY_PLOT, locations.GRADCAM_PLOT,
     ],
 )  # fmt: skip
 def test_the_stages_leave_this_picture(path: Path) -> None:
@@ -193,13 +193,13 @@ def test_the_stages_leave_this_picture(path: Path) -> None:
 
 
 def test_gradcam_report_leaves_a_page() -> None:
-    page = layout.GRADCAM_PAGE.read_text(encoding="utf-8")
+    page = locations.GRADCAM_PAGE.read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>")
     assert page.rstrip().endswith("</html>")
 
 
 def test_each_learning_rate_is_found_or_given(settings: Params) -> None:
-    found = read_found_rates(layout.LR_FOUND)
+    found = read_found_rates(locations.LR_FOUND)
     for given in ({}, {"lr_min": 1e-6}, {"lr_max": 7.0}, {"lr_min": 1e-6, "lr_max": 7.0}):
         rates = train.choose_rates(settings.train.model_copy(update=given))
         assert vars(rates) == {"lr_min": found.lr_min, "lr_max": found.lr_max} | given
@@ -227,7 +227,7 @@ def test_a_sweep_without_rates_stops_only_a_training_that_needs_them(
     assert {name for name, _ in Results({"lr_find": ()}, {}, has_other_settings=False, data_md5=None).values} == {
         "lr_find/lr", "lr_find/loss", "lr_find/smoothed_loss"
     }  # fmt: skip
-    layout.LR_FOUND.unlink()  # no file is another case
+    locations.LR_FOUND.unlink()  # no file is another case
     with pytest.raises(UserError, match="is missing: run `dvc repro lr_find`"):
         evaluate.run(settings.data, settings.evaluate, settings.compute)
 
@@ -290,7 +290,7 @@ def test_an_error_that_users_can_correct_ends_a_stage_with_lines_of_text(
 
 
 def test_bad_settings_end_a_stage_before_it_touches_anything(settings: Params, tmp_path: Path) -> None:
-    overlay(layout.PARAMS, {"train": {"epochs": 0}}, tmp_path / "params.yaml")
+    overlay(locations.PARAMS, {"train": {"epochs": 0}}, tmp_path / "params.yaml")
     (tmp_path / "data").mkdir()
     environment = {"PYTHONPATH": str(PROJECT)}
     command = [sys.executable, "-m", "pipeline.download"]

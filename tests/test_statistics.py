@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, kstest, ttest_rel
 
-from cifar_resnet.statistics import Interval, PairedCounts, SeedSample, wilson_interval
+from image_classifier.evaluation.statistics import Interval, PairedCounts, SeedSample, wilson_interval
 
 
 def paired_samples(num_images: int, shares: tuple[float, ...], repetitions: int, seed: int) -> list[PairedCounts]:

@@ -19,13 +19,14 @@ from ruamel.yaml import YAML
 from support.finished_pipeline import commit, defined_stages, ran, run, write_dvc_project, write_outputs
 from support.project import PROJECT, TINY, MakeOnce, copy_project, enter
 
-from cifar_resnet.errors import UserError
-from cifar_resnet.params import load_params
-from cifar_resnet.project import read_project, text_md5
-from cifar_resnet.tracking.lookup import find_runs
-from cifar_resnet.tracking.provenance import CHANGED, COMMIT, DIRTY, RECONSTRUCTED
-from cifar_resnet.tracking.publication import FILES, publish
-from cifar_resnet.tracking.runs import STATE
+from image_classifier.project.definition import read_project
+from image_classifier.project.hashing import text_md5
+from image_classifier.project.params import load_params
+from image_classifier.system.errors import UserError
+from image_classifier.tracking.lookup import find_runs
+from image_classifier.tracking.provenance import CHANGED, COMMIT, DIRTY, RECONSTRUCTED
+from image_classifier.tracking.publication import FILES, publish
+from image_classifier.tracking.runs import STATE
 from pipeline import runs, sync
 from pipeline.demo import overlay
 

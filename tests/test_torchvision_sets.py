@@ -14,10 +14,10 @@ import pytest
 import scipy.io
 from torchvision.datasets import CIFAR10, CIFAR100, SVHN, FashionMNIST
 
-from cifar_resnet.data import Dataset
-from cifar_resnet.datasets import make_dataset
-from cifar_resnet.errors import UserError
-from cifar_resnet.params import Params
+from image_classifier.data import Dataset
+from image_classifier.project.params import Params
+from image_classifier.sources.making import make_dataset
+from image_classifier.system.errors import UserError
 
 NAMES = ("cifar10", "cifar100", "fashion_mnist", "svhn")
 RNG = np.random.default_rng(0)

@@ -16,15 +16,15 @@ import pytest
 from mlflow.entities import Run
 from support.finished_pipeline import epochs, follow, ran
 
-from cifar_resnet import layout
-from cifar_resnet.errors import UserError
-from cifar_resnet.params import Params
-from cifar_resnet.project import read_project
-from cifar_resnet.tracking.live import LiveRun
-from cifar_resnet.tracking.provenance import PID, PID_STARTED, is_dead, process_tags
-from cifar_resnet.tracking.publication import publish
-from cifar_resnet.tracking.runs import TRAINING, close_dead_runs
-from cifar_resnet.tracking.store import open_store
+from image_classifier.project import locations
+from image_classifier.project.definition import read_project
+from image_classifier.project.params import Params
+from image_classifier.system.errors import UserError
+from image_classifier.tracking.live import LiveRun
+from image_classifier.tracking.provenance import PID, PID_STARTED, is_dead, process_tags
+from image_classifier.tracking.publication import publish
+from image_classifier.tracking.runs import TRAINING, close_dead_runs
+from image_classifier.tracking.store import open_store
 from pipeline.demo import overlay
 
 fork = multiprocessing.get_context("fork")
@@ -113,7 +113,7 @@ def test_a_training_resumed_with_another_setting_of_a_later_stage_shows_that(
     with suppress(KeyboardInterrupt), follow() as live:
         live.log_epoch(epochs(1)[0])
         raise KeyboardInterrupt
-    overlay(layout.PARAMS, {"gradcam": {"layer": "layer1"}}, layout.PARAMS)
+    overlay(locations.PARAMS, {"gradcam": {"layer": "layer1"}}, locations.PARAMS)
     with follow(*epochs(1)) as live:
         live.log_epoch(epochs(2)[1])
     assert only_run(tiny_params).data.params["gradcam.layer"] == "layer1"
@@ -181,7 +181,7 @@ def in_corrected_clock(check: str, seconds: int, tmp_path: Path) -> str:
 def test_a_correction_of_the_clock_kills_no_run(project: Path, tmp_path: Path) -> None:
     """As a computer wakes, or gets its time from a server late."""
     tags = process_tags()
-    check = f"from cifar_resnet.tracking.provenance import is_dead\nprint(is_dead({tags}))"
+    check = f"from image_classifier.tracking.provenance import is_dead\nprint(is_dead({tags}))"
     assert in_corrected_clock(check, 60, tmp_path) == "False"
     before = tags | {PID_STARTED: f"{psutil.Process().create_time():.2f}"}  # as version 1.0 noted it
     assert not is_dead(before)

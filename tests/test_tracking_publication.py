@@ -14,17 +14,17 @@ from mlflow.entities import Run
 from support.finished_pipeline import epochs, follow, ran, write_json, write_metrics, write_outputs, write_table
 from support.project import TINY
 
-from cifar_resnet import layout
-from cifar_resnet.history import write_history
-from cifar_resnet.model_file import load_model
-from cifar_resnet.networks.base import Classifier
-from cifar_resnet.params import Params, load_params
-from cifar_resnet.project import read_project
-from cifar_resnet.store_location import follow_move
-from cifar_resnet.tracking.groups import publish_group
-from cifar_resnet.tracking.publication import SAME_WEIGHTS, publish
-from cifar_resnet.tracking.runs import MODEL, STATE, TRAINING
-from cifar_resnet.tracking.store import open_store
+from image_classifier.model.model_file import load_model
+from image_classifier.model.network import Classifier
+from image_classifier.outputs.history import write_history
+from image_classifier.project import locations
+from image_classifier.project.definition import read_project
+from image_classifier.project.params import Params, load_params
+from image_classifier.project.store_location import follow_move
+from image_classifier.tracking.groups import publish_group
+from image_classifier.tracking.publication import SAME_WEIGHTS, publish
+from image_classifier.tracking.runs import MODEL, STATE, TRAINING
+from image_classifier.tracking.store import open_store
 from pipeline.demo import overlay
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -75,8 +75,8 @@ def test_a_run_holds_settings_curves_figures_files_data_set_and_model(project: P
     assert run.data.metrics["evaluate/accuracy"] == run.data.metrics["evaluate/per_class/7"] == 0.75
     assert run.data.metrics["lr_find/suggestion/minimum_10"] == 0.2
 
-    for path in (layout.GRADCAM_PAGE, layout.MISCLASSIFIED, layout.CONFUSION_PLOT, layout.LR_CURVE):
-        stored = client().download_artifacts(run.info.run_id, path.relative_to(layout.REPORTS).as_posix())
+    for path in (locations.GRADCAM_PAGE, locations.MISCLASSIFIED, locations.CONFUSION_PLOT, locations.LR_CURVE):
+        stored = client().download_artifacts(run.info.run_id, path.relative_to(locations.REPORTS).as_posix())
         assert Path(stored).read_bytes() == path.read_bytes()
     for words in ("75.00% test accuracy", "Data set digits, epochs: 2, seed: 0."):
         assert words in run.data.tags["mlflow.note.content"]
@@ -89,7 +89,7 @@ def test_the_registered_model_takes_raw_images_and_answers_as_the_weights_do(
     images = np.load("data/digits/test_images.npy")
     served = mlflow.pyfunc.load_model(f"models:/{tiny_params.runtime.registered_model}@champion")
     with torch.inference_mode():
-        expected = Classifier(load_model(layout.MODEL).net)(torch.from_numpy(images))
+        expected = Classifier(load_model(locations.MODEL).net)(torch.from_numpy(images))
     np.testing.assert_allclose(served.predict(images), expected, atol=1e-6)
     model = client().get_logged_model(served.model_id)
     requirements = (Path(model.artifact_location.removeprefix("file://")) / "requirements.txt").read_text()
@@ -131,9 +131,9 @@ def test_several_stages_complete_one_run(project: Path, tiny_params: Params) -> 
 
 
 def test_a_class_of_any_name_has_a_metric_of_its_own(project: Path, tiny_params: Params) -> None:
-    metrics = json.loads(layout.TEST_METRICS.read_text(encoding="utf-8"))
+    metrics = json.loads(locations.TEST_METRICS.read_text(encoding="utf-8"))
     metrics["per_class_accuracy"] = {"a & b": 0.1, "a % b": 0.2, "x" * 250: 0.3, "größer": 0.4}
-    layout.TEST_METRICS.write_text(json.dumps(metrics), encoding="utf-8")
+    locations.TEST_METRICS.write_text(json.dumps(metrics), encoding="utf-8")
     publish(read_project(), ran())
     logged = published_run(tiny_params).data.metrics
     shown = {name.rpartition("/")[2]: value for name, value in logged.items() if "per_class" in name}
@@ -161,7 +161,7 @@ def test_other_figures_for_the_same_state_replace_its_run(project: Path, tiny_pa
 
 def test_a_changed_file_or_a_lost_one_is_published_again(project: Path, tiny_params: Params) -> None:
     publish(read_project(), ran())
-    layout.GRADCAM_PAGE.write_text("<!doctype html><title>Better</title>")
+    locations.GRADCAM_PAGE.write_text("<!doctype html><title>Better</title>")
     (lost,) = Path("mlruns/artifacts").rglob("misclassified.png")
     lost.unlink()
     publication = publish(read_project(), ran())
@@ -232,7 +232,7 @@ def test_each_version_has_its_model_card_and_the_registered_model_has_the_champi
         [(0.7, "# First\n"), (0.9, "# Best\n" + 900 * "a line\n"), (0.8, "# Last\n")]
     ):
         write_outputs(project, tiny_params, accuracy, seed)
-        layout.MODEL_CARD.write_text(card)
+        locations.MODEL_CARD.write_text(card)
         with_settings(project, train={"seed": seed})
         publish(read_project(), ran())
     first, best, last = (client().get_model_version(name, number).description or "" for number in "123")
@@ -242,7 +242,7 @@ def test_each_version_has_its_model_card_and_the_registered_model_has_the_champi
     described = client().get_registered_model(name).description or ""
     assert described.endswith(f"Now it is version 2:\n\n{best}")
     assert len(described) <= 5000
-    layout.MODEL_CARD.write_text("# Last, corrected\n")
+    locations.MODEL_CARD.write_text("# Last, corrected\n")
     assert publish(read_project(), ran()).actions == ("described version 3 by its model card", "files added: 1")
 
 
@@ -252,10 +252,10 @@ def publish_rival(project: Path, params: Params, seed: int, accuracy: float, val
     with_settings(project, train={"seed": seed})
     right = np.arange(200) < 200 * accuracy
     rows = [[index, "0", "0" if is_right else "1"] for index, is_right in enumerate(right)]
-    write_table(layout.PREDICTIONS, [["index", "true", "predicted"], *rows])
+    write_table(locations.PREDICTIONS, [["index", "true", "predicted"], *rows])
     if validation is not None:
         history = [replace(e, held_out_name="validation", held_out_accuracy=validation) for e in epochs(2)]
-        write_history(layout.HISTORY, history)
+        write_history(locations.HISTORY, history)
     return "\n".join(publish(read_project(), ran()).actions)
 
 
@@ -314,14 +314,16 @@ def test_the_data_set_is_not_needed_to_publish(project: Path, tiny_params: Param
 
 
 def test_all_but_a_damaged_model_is_published(project: Path, tiny_params: Params) -> None:
-    layout.MODEL.write_text("weights")
+    locations.MODEL.write_text("weights")
     publication = publish(read_project(), ran())
     assert any("the model is not published" in action for action in publication.actions)
     assert published_run(tiny_params).data.metrics["evaluate/accuracy"] == 0.75
 
 
 def test_infinite_values_of_the_sweep_are_left_out(project: Path, tiny_params: Params) -> None:
-    write_json(layout.LR_FOUND, json.loads(layout.LR_FOUND.read_text()) | {"suggestions": {"valley": float("nan")}})
+    write_json(
+        locations.LR_FOUND, json.loads(locations.LR_FOUND.read_text()) | {"suggestions": {"valley": float("nan")}}
+    )
     publish(read_project(), ran())
     assert "lr_find/suggestion/valley" not in published_run(tiny_params).data.metrics
 

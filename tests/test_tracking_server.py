@@ -18,11 +18,11 @@ import pytest
 from mlflow.entities import Run
 from support.finished_pipeline import epochs, follow, ran
 
-from cifar_resnet.errors import UserError
-from cifar_resnet.params import Params
-from cifar_resnet.project import read_project
-from cifar_resnet.tracking.publication import publish
-from cifar_resnet.tracking.store import open_store
+from image_classifier.project.definition import read_project
+from image_classifier.project.params import Params
+from image_classifier.system.errors import UserError
+from image_classifier.tracking.publication import publish
+from image_classifier.tracking.store import open_store
 
 
 def free_port() -> int:

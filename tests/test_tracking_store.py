@@ -14,10 +14,9 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow.cli import gc
 
-from cifar_resnet.errors import UserError
-from cifar_resnet.masking import masked
-from cifar_resnet.store_location import follow_move, tracking_uri
-from cifar_resnet.tracking.store import Store, open_store, store_errors
+from image_classifier.project.store_location import follow_move, tracking_uri
+from image_classifier.system.errors import UserError, masked
+from image_classifier.tracking.store import Store, open_store, store_errors
 from pipeline.stage import main
 
 fork = multiprocessing.get_context("fork")

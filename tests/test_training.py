@@ -8,14 +8,14 @@ import torch
 from support.project import make_digits
 from torch import Tensor
 
-from cifar_resnet.checkpoint import Checkpoint
-from cifar_resnet.compute import Compute, prepare_compute
-from cifar_resnet.data import Dataset
-from cifar_resnet.errors import UserError
-from cifar_resnet.history import EpochMetrics
-from cifar_resnet.networks.base import Network
-from cifar_resnet.params import CustomResNetParams, Params, ResNet18Params
-from cifar_resnet.training import (
+from image_classifier.data import Dataset
+from image_classifier.model.compute import Compute, prepare_compute
+from image_classifier.model.network import Network
+from image_classifier.outputs.history import EpochMetrics
+from image_classifier.project.params import CustomResNetParams, Params, ResNet18Params
+from image_classifier.system.errors import UserError
+from image_classifier.training.checkpoint import Checkpoint
+from image_classifier.training.loop import (
     LearningRates,
     Trainer,
     TrainingData,

@@ -19,10 +19,10 @@ from support.finished_pipeline import ran
 from support.project import PROJECT
 from test_tracking_server import free_port, wait_for
 
-from cifar_resnet import layout
-from cifar_resnet.project import read_project
-from cifar_resnet.store_location import follow_move
-from cifar_resnet.tracking.publication import publish
+from image_classifier.project import locations
+from image_classifier.project.definition import read_project
+from image_classifier.project.store_location import follow_move
+from image_classifier.tracking.publication import publish
 
 UI = [sys.executable, "-m", "pipeline.ui"]
 
@@ -96,7 +96,7 @@ def test_the_ui_shows_files_of_a_store_that_is_used_by_another_path(
         link.unlink()
         file = f"http://127.0.0.1:{port}/get-artifact?path=model_card.md&run_uuid={published.run_id}"
         with urlopen(file, timeout=30) as response:
-            assert response.read() == layout.MODEL_CARD.read_bytes()
+            assert response.read() == locations.MODEL_CARD.read_bytes()
     assert follow_move() is None
 
 

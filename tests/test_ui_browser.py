@@ -13,8 +13,8 @@ from playwright.sync_api import expect, sync_playwright
 from support.finished_pipeline import ran
 from test_tracking_server import free_port, wait_for
 
-from cifar_resnet.project import read_project
-from cifar_resnet.tracking.publication import publish
+from image_classifier.project.definition import read_project
+from image_classifier.tracking.publication import publish
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no `chromium` on the PATH to open the UI with")

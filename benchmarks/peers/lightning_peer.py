@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torchmetrics.classification import MulticlassAccuracy
 
 from benchmarks.peers.task import MOMENTUM, PEAK_LR, WEIGHT_DECAY, Task, read_task, say
-from cifar_resnet.compute import native_precisions
+from image_classifier.model.compute import native_precisions
 
 
 class Classifier(L.LightningModule):

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from cifar_resnet.convolution import Conv3x3
-from cifar_resnet.data import Dataset, load_dataset
-from cifar_resnet.networks import make_network
-from cifar_resnet.networks.base import Network
-from cifar_resnet.params import CustomResNetParams
+from image_classifier.data import Dataset, load_dataset
+from image_classifier.model.convolution import Conv3x3
+from image_classifier.model.network import Network, make_network
+from image_classifier.project.params import CustomResNetParams
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4

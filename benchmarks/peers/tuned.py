@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from benchmarks.peers.plain import run
 from benchmarks.peers.task import read_task
-from cifar_resnet.compute import native_precisions
+from image_classifier.model.compute import native_precisions
 
 
 class Tuned(nn.Module):

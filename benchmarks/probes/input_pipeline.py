@@ -13,11 +13,11 @@ from torchvision.transforms import v2
 
 from benchmarks.peers.task import AugmentedImages, train_transform
 from benchmarks.probes import interleaved, report
-from cifar_resnet.augment import Augmentation
-from cifar_resnet.batches import EpochBatches
-from cifar_resnet.data import load_dataset
-from cifar_resnet.networks import make_network
-from cifar_resnet.params import AugmentParams, CustomResNetParams
+from image_classifier.data import load_dataset
+from image_classifier.model.network import make_network
+from image_classifier.project.params import AugmentParams, CustomResNetParams
+from image_classifier.training.augment import Augmentation
+from image_classifier.training.batches import EpochBatches
 
 BATCH_SIZE = 512
 NUM_IMAGES = 2048

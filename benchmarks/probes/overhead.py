@@ -10,24 +10,24 @@ import torch
 from torch import Tensor
 
 from benchmarks.probes import interleaved, report
-from cifar_resnet import layout
-from cifar_resnet.checkpoint import Checkpoint
-from cifar_resnet.compute import prepare_compute
-from cifar_resnet.console import TrainingConsole
-from cifar_resnet.data import load_dataset
-from cifar_resnet.params import load_params
-from cifar_resnet.project import read_project
-from cifar_resnet.tracking.live import live_training
-from cifar_resnet.training import LearningRates, Trainer, evaluate_held_out, make_training_data
+from image_classifier.data import load_dataset
+from image_classifier.model.compute import prepare_compute
+from image_classifier.project import locations
+from image_classifier.project.definition import read_project
+from image_classifier.project.params import load_params
+from image_classifier.tracking.console import TrainingConsole
+from image_classifier.tracking.live import live_training
+from image_classifier.training.checkpoint import Checkpoint
+from image_classifier.training.loop import LearningRates, Trainer, evaluate_held_out, make_training_data
 
 REPEATS = 3
 
 
 def main() -> None:
     """Report the CPU seconds of each part."""
-    params = load_params(layout.PARAMS)
+    params = load_params(locations.PARAMS)
     compute = prepare_compute(params.compute)
-    dataset = load_dataset(layout.DATA / params.data.dataset)
+    dataset = load_dataset(locations.DATA / params.data.dataset)
     data = make_training_data(dataset, params.data, params.augment)
     trainer = Trainer(params.train, LearningRates(0.01, 0.1), compute)
     state, bare = (trainer.start(dataset, params.model, 0) for _ in range(2))

@@ -7,8 +7,8 @@ from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.probes import interleaved, report
-from cifar_resnet.networks.custom_resnet import CustomResNet
-from cifar_resnet.params import CustomResNetParams
+from image_classifier.networks.custom_resnet import CustomResNet
+from image_classifier.project.params import CustomResNetParams
 
 REPEATS = 3
 

@@ -9,28 +9,28 @@ from support.evaluated_digits import train_a_moment
 from support.finished_pipeline import commit, epochs, run, write_dvc_project, write_outputs
 from support.project import PROJECT, TINY, MakeOnce, make_digits
 
-from cifar_resnet import layout
-from cifar_resnet.compute import prepare_compute
-from cifar_resnet.data import save_dataset
-from cifar_resnet.history import write_history
-from cifar_resnet.model_file import save_model
-from cifar_resnet.params import load_params
+from image_classifier.data import save_dataset
+from image_classifier.model.compute import prepare_compute
+from image_classifier.model.model_file import save_model
+from image_classifier.outputs.history import write_history
+from image_classifier.project import locations
+from image_classifier.project.params import load_params
 from pipeline import evaluate
 from pipeline.demo import overlay
 
 
 def write_results(folder: Path, seed: int, epochs_done: int) -> None:
     """Fill `folder/ready` with a network's real predictions; the stages of `write_dvc_project` copy them."""
-    overlay(PROJECT / layout.PARAMS, TINY, folder / layout.PARAMS)
-    overlay(folder / layout.PARAMS, {"train": {"seed": seed, "epochs": epochs_done}}, folder / layout.PARAMS)
-    params = load_params(folder / layout.PARAMS)
+    overlay(PROJECT / locations.PARAMS, TINY, folder / locations.PARAMS)
+    overlay(folder / locations.PARAMS, {"train": {"seed": seed, "epochs": epochs_done}}, folder / locations.PARAMS)
+    params = load_params(folder / locations.PARAMS)
     write_outputs(folder / "ready", params)
     with chdir(folder / "ready"):
         prepare_compute(params.compute)
         dataset = make_digits(seed=0)
-        save_dataset(dataset, layout.DATA / "digits")
-        save_model(layout.MODEL, train_a_moment(dataset, params, seed), params.model, dataset)
-        write_history(layout.HISTORY, epochs(epochs_done))
+        save_dataset(dataset, locations.DATA / "digits")
+        save_model(locations.MODEL, train_a_moment(dataset, params, seed), params.model, dataset)
+        write_history(locations.HISTORY, epochs(epochs_done))
         evaluate.run(params.data, params.evaluate, params.compute)
 
 

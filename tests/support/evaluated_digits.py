@@ -8,15 +8,14 @@ from pathlib import Path
 import torch
 from support.project import PROJECT, TINY, make_digits
 
-from cifar_resnet import layout
-from cifar_resnet.compute import prepare_compute
-from cifar_resnet.data import Dataset, save_dataset
-from cifar_resnet.history import EpochMetrics, write_history
-from cifar_resnet.lr_range import FoundRates, LRSweep
-from cifar_resnet.model_file import save_model
-from cifar_resnet.networks import make_network
-from cifar_resnet.networks.base import Network
-from cifar_resnet.params import Params, load_params
+from image_classifier.data import Dataset, save_dataset
+from image_classifier.model.compute import prepare_compute
+from image_classifier.model.model_file import save_model
+from image_classifier.model.network import Network, make_network
+from image_classifier.outputs.history import EpochMetrics, write_history
+from image_classifier.outputs.rates import FoundRates, LRSweep
+from image_classifier.project import locations
+from image_classifier.project.params import Params, load_params
 from pipeline import evaluate
 from pipeline.demo import overlay
 
@@ -24,21 +23,21 @@ from pipeline.demo import overlay
 def write_project(folder: Path) -> None:
     """Fill `folder` with the outputs of the stages before the report."""
     with chdir(folder):
-        overlay(PROJECT / layout.PARAMS, TINY, layout.PARAMS)
+        overlay(PROJECT / locations.PARAMS, TINY, locations.PARAMS)
         shutil.copy(PROJECT / "dvc.yaml", folder)
-        params = load_params(layout.PARAMS)
+        params = load_params(locations.PARAMS)
         prepare_compute(params.compute)
         dataset = make_digits(seed=0)
-        save_dataset(dataset, layout.DATA / "digits")
-        for path in (layout.MODEL, layout.HISTORY):
+        save_dataset(dataset, locations.DATA / "digits")
+        for path in (locations.MODEL, locations.HISTORY):
             path.parent.mkdir(parents=True, exist_ok=True)
-        save_model(layout.MODEL, train_a_moment(dataset, params), params.model, dataset)
+        save_model(locations.MODEL, train_a_moment(dataset, params), params.model, dataset)
         history = [EpochMetrics(n, 0.1 / n, 2 / n, 1 - 0.5 / n, 2.1 / n, 1 - 0.6 / n, "test") for n in (1, 2, 3)]
-        write_history(layout.HISTORY, history)
+        write_history(locations.HISTORY, history)
         used = {"epochs": 3, "lr_min": 0.01234567, "lr_max": 0.4}
-        layout.TRAIN_METRICS.write_text(json.dumps(used), encoding="utf-8")
-        LRSweep((0.001, 0.01, 0.1), (2.3, 2.0, 1.5), (2.3, 2.2, 2.0)).write_csv(layout.LR_CURVE)
-        FoundRates(0.001, 0.1, "valley", {"valley": 0.1}).write_json(layout.LR_FOUND)
+        locations.TRAIN_METRICS.write_text(json.dumps(used), encoding="utf-8")
+        LRSweep((0.001, 0.01, 0.1), (2.3, 2.0, 1.5), (2.3, 2.2, 2.0)).write_csv(locations.LR_CURVE)
+        FoundRates(0.001, 0.1, "valley", {"valley": 0.1}).write_json(locations.LR_FOUND)
         evaluate.run(params.data, params.evaluate, params.compute)
 
 

@@ -16,15 +16,16 @@ from PIL import Image
 from ruamel.yaml import YAML
 from support.project import PROJECT
 
-from cifar_resnet import layout
-from cifar_resnet.data import Dataset, save_dataset
-from cifar_resnet.history import EpochMetrics, write_history
-from cifar_resnet.lr_range import FoundRates, LRSweep
-from cifar_resnet.model_file import save_model
-from cifar_resnet.networks import make_network
-from cifar_resnet.params import Params
-from cifar_resnet.project import DEFINITION, LOCK, Inputs, Stage, parse_stages, path_md5, read_project
-from cifar_resnet.tracking.live import LiveRun, live_training
+from image_classifier.data import Dataset, save_dataset
+from image_classifier.model.model_file import save_model
+from image_classifier.model.network import make_network
+from image_classifier.outputs.history import EpochMetrics, write_history
+from image_classifier.outputs.rates import FoundRates, LRSweep
+from image_classifier.project import locations
+from image_classifier.project.definition import DEFINITION, LOCK, Inputs, Stage, parse_stages, read_project
+from image_classifier.project.hashing import path_md5
+from image_classifier.project.params import Params
+from image_classifier.tracking.live import LiveRun, live_training
 
 
 def defined_stages() -> dict[str, Stage]:
@@ -85,26 +86,26 @@ def write_outputs(folder: Path, params: Params, accuracy: float = 0.75, seed: in
     save_dataset(dataset, folder / "data" / "digits")
 
     curve = LRSweep((0.001, 0.01, 0.1), (2.3, 2.0, 1.5), (2.3, 2.2, 2.0))
-    curve.write_csv(folder / layout.LR_CURVE)
-    FoundRates(0.001, 0.1, "valley", {"valley": 0.1, "minimum/10": 0.2}).write_json(folder / layout.LR_FOUND)
+    curve.write_csv(folder / locations.LR_CURVE)
+    FoundRates(0.001, 0.1, "valley", {"valley": 0.1, "minimum/10": 0.2}).write_json(folder / locations.LR_FOUND)
 
     torch.manual_seed(seed)
-    save_model(folder / layout.MODEL, make_network(params.model, 10, mean, std), params.model, dataset)
-    write_history(folder / layout.HISTORY, epochs(params.train.epochs))
-    write_json(folder / layout.TRAIN_METRICS, {"epochs": params.train.epochs, "lr_min": 0.001, "lr_max": 0.1})
+    save_model(folder / locations.MODEL, make_network(params.model, 10, mean, std), params.model, dataset)
+    write_history(folder / locations.HISTORY, epochs(params.train.epochs))
+    write_json(folder / locations.TRAIN_METRICS, {"epochs": params.train.epochs, "lr_min": 0.001, "lr_max": 0.1})
 
     write_metrics(folder, accuracy)
-    write_table(folder / layout.PREDICTIONS, [["index", "true", "predicted"], [0, "0", "1"]])
-    write_table(folder / layout.CONFUSION, [["true", *classes], *([name, *[2] * 10] for name in classes)])
-    write_table(folder / layout.CONFUSED_PAIRS, [["true", "predicted", "count", "share"], ["0", "1", 2, 0.5]])
-    write_table(folder / layout.MISCLASSIFIED, [["index", "true", "predicted"], [0, "0", "1"]])
+    write_table(folder / locations.PREDICTIONS, [["index", "true", "predicted"], [0, "0", "1"]])
+    write_table(folder / locations.CONFUSION, [["true", *classes], *([name, *[2] * 10] for name in classes)])
+    write_table(folder / locations.CONFUSED_PAIRS, [["true", "predicted", "count", "share"], ["0", "1", 2, 0.5]])
+    write_table(folder / locations.MISCLASSIFIED, [["index", "true", "predicted"], [0, "0", "1"]])
     for path in outputs:
         if path.endswith(".png"):
             Image.fromarray(images[0]).save(folder / path)
-    (folder / layout.GRADCAM_PAGE).write_text("<!doctype html><title>Report</title>", encoding="utf-8")
-    (folder / layout.MODEL_CARD).write_text("# Model card\n", encoding="utf-8")
+    (folder / locations.GRADCAM_PAGE).write_text("<!doctype html><title>Report</title>", encoding="utf-8")
+    (folder / locations.MODEL_CARD).write_text("# Model card\n", encoding="utf-8")
     for name in defined_stages():
-        write_json(folder / layout.INPUTS / f"{name}.json", {"settings": {}, "files": {}})
+        write_json(folder / locations.INPUTS / f"{name}.json", {"settings": {}, "files": {}})
 
 
 def write_lock(*stages: str) -> None:
@@ -113,7 +114,7 @@ def write_lock(*stages: str) -> None:
     recorded = {
         name: {
             "deps": [{"path": path, "md5": md5} for path, md5 in project.inputs(name).files.items()],
-            "params": {layout.PARAMS.name: project.settings_of(name)},
+            "params": {locations.PARAMS.name: project.settings_of(name)},
             "outs": [{"path": path, "md5": path_md5(Path(path))} for path in project.stages[name].outs],
         }
         for name in stages
@@ -125,7 +126,7 @@ def write_metrics(folder: Path, accuracy: float) -> None:
     """Write metrics with this accuracy, as stage evaluate does."""
     per_class = dict.fromkeys("0123456789", accuracy)
     metrics = {"accuracy": accuracy, "loss": 0.5, "top2_accuracy": 0.9, "per_class_accuracy": per_class}
-    write_json(folder / layout.TEST_METRICS, metrics)
+    write_json(folder / locations.TEST_METRICS, metrics)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -148,7 +149,7 @@ def write_dvc_project(folder: Path) -> None:
             "meta": {"mlflow": stage.published},
         }
         for name, stage in defined_stages().items()
-        if (outs := [path for path in stage.outs if Path(path).parent != layout.INPUTS])
+        if (outs := [path for path in stage.outs if Path(path).parent != locations.INPUTS])
     }
     stages["train"]["cmd"].append(f"{sys.executable} $DVC_ROOT/ready/publish.py train")
     (folder / "ready" / "publish.py").write_text(PUBLISH, encoding="utf-8")
@@ -162,8 +163,8 @@ def write_dvc_project(folder: Path) -> None:
 PUBLISH = f"""
 import sys
 sys.path.insert(0, {str(PROJECT / "src")!r})
-from cifar_resnet.project import read_project
-from cifar_resnet.tracking.publication import publish_stage
+from image_classifier.project.definition import read_project
+from image_classifier.tracking.publication import publish_stage
 project = read_project()
 publish_stage(sys.argv[1], project, project.inputs(sys.argv[1]))
 """

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cifar_resnet.data import Dataset
-from cifar_resnet.datasets import make_dataset
-from cifar_resnet.params import load_params
-from cifar_resnet.store_location import follow_move
+from image_classifier.data import Dataset
+from image_classifier.project.params import load_params
+from image_classifier.project.store_location import follow_move
+from image_classifier.sources.making import make_dataset
 
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]  # the fixture `make_once`
 

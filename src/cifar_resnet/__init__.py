@@ -1,1 +1,0 @@
-"""A custom ResNet for CIFAR-10: data, network, learning rates, training, evaluation, explanation and tracking."""

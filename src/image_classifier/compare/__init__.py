@@ -1,0 +1,1 @@
+"""Runs compared with each other, image by image and seed by seed."""

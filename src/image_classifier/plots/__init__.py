@@ -1,0 +1,1 @@
+"""Plots as PNG files, in one style. What they show is computed elsewhere."""

@@ -1,0 +1,76 @@
+"""What every page shares: how its template is filled, and sheets of small pictures."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+from image_classifier.data import Images
+from image_classifier.plots.style import PALETTE, percent
+from image_classifier.report.gradcam import Maps, heat_levels, heat_palette
+
+TEMPLATES = Path(__file__).parent / "templates"
+SHEET_COLUMNS = 32  # pictures side by side in a sheet
+
+
+def render_page(template: str, **variables: Any) -> str:
+    """Fill a template; returns HTML. Variables are text, never markup. `page.css` and `page.js` can be included."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "number": "{:,}".format, "code": _with_code, "tile_px": _tile_px}
+    colours = [f"rgb({red} {green} {blue} / {alpha / 255:.2f})" for red, green, blue, alpha in heat_palette().tolist()]
+    return environment.get_template(template).render(
+        palette=PALETTE, columns=SHEET_COLUMNS, heat_colours=colours, **variables
+    )
+
+
+def image_sheet(images: Images) -> str:
+    """A lossless sprite sheet as a data URL: 1.7 kB for an image of CIFAR-10; PNG takes 2.2."""
+    return _data_url(Image.fromarray(_tile(images)), "webp", lossless=True)
+
+
+def heat_sheet(maps: Maps) -> str:
+    """A sprite sheet as a data URL, in the colours of heat; transparent where a map is 0."""
+    sheet = Image.fromarray(_tile(heat_levels(maps)))
+    palette = heat_palette()
+    sheet.putpalette(palette[:, :3].tobytes())
+    return _data_url(sheet, "png", optimize=True, transparency=palette[:, 3].tobytes())
+
+
+def _tile_px(image_px: int) -> dict[str, int]:
+    """Side of an image on a wide and a narrow page: if it fits, a whole multiple of `image_px`, which is sharp."""
+    wide, narrow = image_px * max(1, round(96 / image_px)), image_px * (83 // image_px)
+    return {"wide": wide if wide <= 128 else 96, "narrow": narrow or 83}
+
+
+def _with_code(text: str) -> Markup:
+    """HTML of a text, in which `this` is code."""
+    parts = enumerate(text.split("`"))
+    return Markup("").join(Markup("<code>{}</code>").format(part) if number % 2 else part for number, part in parts)
+
+
+def _tile(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pictures (N, height, width, ...) in rows of `SHEET_COLUMNS`, at least one row; unused places are 0."""
+    rows = max(1, -(-len(pictures) // SHEET_COLUMNS))
+    height, width, *channels = pictures.shape[1:]
+    sheet = np.zeros((rows * SHEET_COLUMNS, height, width, *channels), np.uint8)
+    sheet[: len(pictures)] = pictures
+    sheet = sheet.reshape(rows, SHEET_COLUMNS, height, width, *channels).swapaxes(1, 2)
+    return sheet.reshape(rows * height, SHEET_COLUMNS * width, *channels)
+
+
+def _data_url(image: Image.Image, kind: str, **options: Any) -> str:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,77 @@
+"""The commit that a run names: its code made all results that the run shows, or the run says that it did not."""
+
+import sys
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from mlflow.entities import Run
+
+from image_classifier.project.definition import LOCK, Project, read_lock
+from image_classifier.project.doctor import git_refusal
+from image_classifier.project.hashing import path_md5
+from image_classifier.tracking.provenance import (
+    CHANGED,
+    CODE,
+    COMMIT,
+    DIRTY,
+    code_tags,
+    have_same_code,
+    reconstruction_tags,
+)
+from image_classifier.tracking.runs import set_tags
+from image_classifier.tracking.store import Store
+
+
+def note_commit(
+    store: Store, run: Run, project: Project, shown: Collection[str], completed: Collection[str]
+) -> Iterator[str]:
+    """Correct or add the commit of a run; yields what was done. Without an answer from Git, it warns.
+
+    `shown` are the stages whose results the run shows. A stage that has just `completed` ran with the code on disk.
+    """
+    noted = run.data.tags.get(COMMIT)
+    if (refusal := git_refusal()) and not noted:
+        _warn(f"MLflow run {run.info.run_name} has no commit. {refusal}")
+    if refusal:
+        return
+    if completed:
+        tags = _tags_of_code(project, noted, _is_code_of(project, shown, completed))
+        if set_tags(store, run, tags):
+            commit = tags.get(COMMIT, noted or "")[:8]
+            if tags[DIRTY] == "true":
+                yield f"noted that not all results were made by the code of commit {commit}"
+            else:
+                yield f"noted commit {commit}, whose code made all results of the run"
+    elif not noted:
+        tags, _ = reconstruction_tags()
+        if COMMIT in tags:
+            set_tags(store, run, tags)
+            yield f"noted commit {tags[COMMIT][:8]}, which recorded {LOCK}"
+        elif code_tags(project):
+            _warn(f"MLflow run {run.info.run_name} has no commit. Commit {LOCK}")
+
+
+def _tags_of_code(project: Project, noted: str | None, is_code_of_all: bool) -> dict[str, str]:
+    """The tags of the commit `noted` if it has the code that made all results, else of the last one if that has."""
+    seen = {name: value for name, value in code_tags(project).items() if name in (COMMIT, DIRTY, CHANGED)}
+    if not seen:  # no repository, or no commit yet
+        return {}
+    is_committed = is_code_of_all and seen[DIRTY] == "false"
+    if noted and (not is_committed or have_same_code(noted, seen[COMMIT])):
+        return {DIRTY: "false" if is_committed else "true"}
+    return seen | {DIRTY: "false" if is_committed else "true"}
+
+
+def _is_code_of(project: Project, shown: Collection[str], completed: Collection[str]) -> bool:
+    """Whether the code on disk is what made all results that are shown, and the data."""
+    for name, record in read_lock().items():
+        is_published = name in project.stages and project.stages[name].published
+        if name not in completed and (name in shown or not is_published):
+            for path, md5 in record.inputs.files.items():
+                if Path(path).parts[0] in CODE and not (Path(path).exists() and path_md5(Path(path)) == md5):
+                    return False
+    return True
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}; then `python -m pipeline.sync` adds it", file=sys.stderr)

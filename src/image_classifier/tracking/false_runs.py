@@ -1,0 +1,66 @@
+"""Finds runs whose settings did not make their results. Before version 2.0, `dvc repro --single-item` published such.
+
+What really ran is known from DVC's run cache, which has a record of every stage that ran here, and from `dvc.lock`.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from image_classifier.project import locations
+from image_classifier.project.definition import Record, parse_record, read_lock
+from image_classifier.project.params import read_settings
+from image_classifier.project.settings import canonical
+from image_classifier.system.errors import UserError
+from image_classifier.tracking.runs import MODEL, STATE, find, set_tags
+from image_classifier.tracking.store import Store
+
+CHECKED = "mlflow.pipeline.checked"  # tag of a published run: its settings are those of its results
+Makers = Mapping[tuple[str, str], list[Record]]  # the records that have an output, by its path and MD5
+
+
+def remove_false_runs(store: Store) -> Iterator[str]:
+    """Delete the false ones of the runs that were not checked before; yields what was done, in words."""
+    unchecked = [run for run in find(store, f"tags.`{STATE}` LIKE '%'") if CHECKED not in run.data.tags]
+    makers = _read_makers() if unchecked else {}
+    for run in unchecked:
+        trainings = makers.get((locations.MODEL.as_posix(), run.data.tags.get(MODEL, "")), [])
+        shown = canonical(run.data.params)
+        differences = [_difference(training, shown, makers) for training in trainings]
+        if differences and all(differences):
+            store.client.delete_run(run.info.run_id)
+            yield f"removed {run.info.run_name}, which says {differences[0]} for its results"
+        elif differences:
+            set_tags(store, run, {CHECKED: "true"})
+
+
+def _read_makers() -> Makers:
+    makers = defaultdict(list)
+    for record in [*read_lock().values(), *_cached_records()]:
+        for path, md5 in record.outs.items():
+            makers[path, md5].append(record)
+    return makers
+
+
+def _cached_records() -> Iterator[Record]:
+    from dvc.repo import Repo  # 1 s, and only runs that were not checked yet need it
+
+    for file in Path(Repo(locations.project_root()).stage_cache.cache_dir).glob("*/*/*"):
+        try:
+            yield parse_record(read_settings(file))
+        except (UserError, AttributeError, KeyError, TypeError):  # a damaged file, which DVC skips, too
+            continue
+
+
+def _difference(record: Record, shown: Mapping[str, str], makers: Makers) -> str | None:
+    """The first setting of a stage, or of one before it, that a run shows with another value; None if there is none."""
+    ran_with: Mapping[str, Any] = record.inputs.settings
+    for name, value in canonical(ran_with).items():
+        if shown.get(name) != value:
+            return f"{name} {shown.get(name, 'not set')} instead of {ran_with[name]}"
+    for dependency in record.inputs.files.items():
+        differences = [_difference(before, shown, makers) for before in makers.get(dependency, [])]
+        if differences and all(differences):
+            return differences[0]
+    return None
