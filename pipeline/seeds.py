@@ -16,7 +16,7 @@ from typing import Any
 from image_classifier.compare.comparison import SEED, describe_seeds, seed_sample, seed_table
 from image_classifier.compare.sources import ComparedRun, read_run
 from image_classifier.project.definition import Inputs, Project, read_project
-from image_classifier.project.hashing import path_md5
+from image_classifier.project.hashing import is_code, path_md5
 from image_classifier.project.keys import state_key, training_key
 from image_classifier.project.settings import flat
 from image_classifier.system.errors import UserError
@@ -86,7 +86,7 @@ def run_once(project: Project, group: str, member: str, settings: Mapping[str, A
 def group_name(project: Project, varied: Mapping[str, str]) -> str:
     """A name that changes with the settings, the code, the pictures and the values of the `varied` settings."""
     data, inputs = project.params.data, project.inputs("train").files.items()
-    files = {path: md5 for path, md5 in inputs if path.endswith(".py")}  # data and rates may not exist yet
+    files = {path: md5 for path, md5 in inputs if is_code(path)}  # data and rates may not exist yet
     if data.dataset == "folder":  # other data sets follow from the settings
         files |= {data.folder: path_md5(Path(data.folder))}
     key = training_key(Inputs({**project.tracked, **varied}, files))

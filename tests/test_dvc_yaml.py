@@ -1,10 +1,11 @@
-"""`dvc.yaml` against the code: a missing dependency would leave stale results in DVC's cache."""
+"""`dvc.yaml` and the rooms against the code: a missing dependency would leave stale results in DVC's cache."""
 
 import ast
 import importlib
 import inspect
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -17,6 +18,7 @@ from pipeline import train
 from pipeline.demo import overlay
 
 ROOT = Path(__file__).resolve().parent.parent
+LIBRARY = ROOT / "src" / "image_classifier"
 SETTINGS = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
 
 
@@ -27,44 +29,30 @@ def setting(match: re.Match[str]) -> str:
 
 RESOLVED = re.sub(r"\$\{([\w.]+)\}", setting, (ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES = YAML(typ="safe", pure=True).load(RESOLVED)["stages"]
-# These modules start stages, print, check, or move files; none changes what a stage computes.
-OBSERVERS = (
-    "pipeline/__init__.py",
-    "pipeline/stage.py",
-    *(f"src/image_classifier/{name}.py" for name in ("__init__", "console", "errors", "files", "git",
-                                                 "layout", "locks", "masking", "networks/__init__",
-                                                 "params", "project", "records", "store_location", "surroundings")),
-    "src/image_classifier/plots/__init__.py",
-    "src/image_classifier/tracking/",
-)  # fmt: skip
-FOLLOWERS = (
-    "src/image_classifier/system/progress.py",
-    "src/image_classifier/tracking/",
-)  # they get results, and give none back
-COMPUTING = ("albumentations", "cv2", "numpy", "pandas", "PIL", "scipy", "sklearn", "torch", "torchvision")
 UNTRACKED = {"runtime", "project", "inputs"}  # never change a result
+# A room may import from the rooms in the lines before it.
+LEVELS = (
+    {"system", "evaluation"},
+    {"data.py", "project", "outputs"},
+    {"sources", "model", "plots"},
+    {"datasets", "networks", "training", "report"},
+    {"serving", "tracking"},
+    {"compare"},
+)
+OBSERVERS = {"system", "project", "tracking"}  # no stage depends on these rooms
+CHOSEN = {"datasets", "networks"}  # of these rooms, a stage depends on one file
+COMPUTING = {"albumentations", "cv2", "numpy", "pandas", "PIL", "scipy", "sklearn", "torch", "torchvision"}
 
 
-def imported_files(file: Path) -> set[Path]:
-    """The project's own files that `file` imports, directly or through other files, but not through an observer."""
-    found: set[Path] = set()
-    waiting = [file]
-    while waiting:
-        for module in imported_modules(waiting.pop()):
-            path = ROOT.joinpath(*(["src"] if module.startswith("image_classifier") else []), *module.split("."))
-            for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-                if candidate.exists() and candidate not in found:
-                    found.add(candidate)
-                    if not is_observer(candidate):
-                        waiting.append(candidate)
-    return found
+def room_of(file: Path) -> str:
+    return file.relative_to(LIBRARY).parts[0]
+
+
+def files_of(room: str) -> list[Path]:
+    return [LIBRARY / room] if room.endswith(".py") else sorted((LIBRARY / room).rglob("*.py"))
 
 
 def imported_modules(file: Path) -> set[str]:
-    return {module for module in all_imported_modules(file) if module.split(".")[0] in ("pipeline", "image_classifier")}
-
-
-def all_imported_modules(file: Path) -> set[str]:
     modules: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -74,17 +62,43 @@ def all_imported_modules(file: Path) -> set[str]:
     return modules
 
 
-def is_observer(file: Path) -> bool:
-    return file.relative_to(ROOT).as_posix().startswith(OBSERVERS)
+def imported_files(file: Path) -> set[Path]:
+    """The library's own files that a file imports."""
+    paths = {LIBRARY.parent.joinpath(*module.split(".")) for module in imported_modules(file)}
+    return {path.with_suffix(".py") for path in paths if path.with_suffix(".py").is_file()}
+
+
+def rooms_behind(files: Iterable[Path]) -> set[str]:
+    """The rooms that files import, and those that these rooms import as a whole; nothing is behind an observer."""
+    found: set[str] = set()
+    waiting = list(files)
+    while waiting:
+        for imported in imported_files(waiting.pop()):
+            room = room_of(imported)
+            if room not in found | OBSERVERS | CHOSEN:
+                found.add(room)
+                waiting += files_of(room)
+    return found
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_every_module_that_can_change_its_outputs(stage: str) -> None:
+def test_a_stage_depends_on_the_rooms_that_can_change_its_outputs_and_on_no_others(stage: str) -> None:
     entry = ROOT / "pipeline" / f"{stage}.py"
-    needed = {file.relative_to(ROOT).as_posix() for file in imported_files(entry) | {entry} if not is_observer(file)}
-    is_code = ("pipeline/", "src/")
-    assert {dep for dep in STAGES[stage]["deps"] if dep.startswith(is_code)} >= needed
-    assert all((ROOT / dep).exists() for dep in STAGES[stage]["deps"] if dep.startswith(is_code))
+    needed = rooms_behind([entry])
+    plugins = {
+        "sources": f"datasets/{SETTINGS['data']['dataset']}.py",
+        "model": f"networks/{SETTINGS['model']['network']}.py",
+    }
+    needed |= {plugins[room] for room in needed & plugins.keys()}
+    code = {f"src/image_classifier/{room}" for room in needed} | {f"pipeline/{stage}.py"}
+    assert {dep for dep in STAGES[stage]["deps"] if dep.startswith(("pipeline/", "src/"))} == code
+
+
+@pytest.mark.parametrize("room", sorted(CHOSEN))
+def test_the_stages_that_use_a_chosen_file_depend_on_all_that_any_such_file_imports(room: str) -> None:
+    behind = {f"src/image_classifier/{other}" for other in rooms_behind(files_of(room))}
+    users = [entry["deps"] for entry in STAGES.values() if any(f"/{room}/" in dep for dep in entry["deps"])]
+    assert all(behind <= set(deps) for deps in users)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -94,29 +108,27 @@ def test_a_stage_takes_the_sections_of_params_that_dvc_tracks_for_it(stage: str)
     assert set(inspect.signature(run).parameters) - UNTRACKED == tracked
 
 
-@pytest.mark.parametrize(
-    "plugin", sorted((ROOT / "src/image_classifier/networks").glob("[a-z]*.py")), ids=lambda file: file.stem
-)
-def test_the_stages_that_use_a_network_depend_on_all_that_it_imports(plugin: Path) -> None:
-    needed = {file.relative_to(ROOT).as_posix() for file in imported_files(plugin) if not is_observer(file)}
-    for stage in ("lr_find", "train", "evaluate", "gradcam_report"):
-        assert set(STAGES[stage]["deps"]) >= needed
+def test_rooms_import_only_from_rooms_below_them() -> None:
+    rooms = {room_of(file) for file in LIBRARY.rglob("*.py")} - {"__init__.py"}
+    assert rooms == set().union(*LEVELS)
+    below: set[str] = set()
+    for level in LEVELS:
+        for room in level:
+            imported = {room_of(other) for file in files_of(room) for other in imported_files(file)}
+            assert imported <= below | {room}, room
+        below |= level
 
 
-@pytest.mark.parametrize(
-    "plugin", sorted((ROOT / "src/image_classifier/datasets").glob("[a-z]*.py")), ids=lambda file: file.stem
-)
-def test_only_stage_download_depends_on_a_data_set_and_on_all_that_it_imports(plugin: Path) -> None:
-    needed = {file.relative_to(ROOT).as_posix() for file in imported_files(plugin) if not is_observer(file)}
-    assert set(STAGES["download"]["deps"]) >= needed
-    assert not [name for name in list(STAGES)[1:] if any("/datasets/" in dep for dep in STAGES[name]["deps"])]
+def test_every_room_says_what_it_is_for_and_imports_nothing_to_do_so() -> None:
+    for init in LIBRARY.rglob("__init__.py"):
+        tree = ast.parse(init.read_text(encoding="utf-8"))
+        assert ast.get_docstring(tree)
+        assert not [module for module in imported_modules(init) if module != "os"]  # tracking sets MLflow's variables
 
 
-def test_an_observer_computes_nothing() -> None:
-    for name in OBSERVERS:
-        if not name.startswith(FOLLOWERS):
-            libraries = {module.split(".")[0] for module in all_imported_modules(ROOT / name)}
-            assert not libraries & set(COMPUTING), name
+def test_rooms_that_values_pass_through_compute_nothing() -> None:
+    for file in [*files_of("system"), *files_of("project")]:
+        assert not COMPUTING & {module.split(".")[0] for module in imported_modules(file)}, file
 
 
 def test_a_training_gives_the_same_bytes_if_nobody_follows_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,17 +136,12 @@ def test_a_training_gives_the_same_bytes_if_nobody_follows_it(project: Path, mon
     run_train()
     followed = locations.MODEL.read_bytes()
     shutil.rmtree("checkpoints")
-    followers = [name for name, value in vars(train).items() if is_follower(value)]
+    followers = [name for name, value in vars(train).items() if ".tracking." in str(getattr(value, "__module__", ""))]
     assert followers == ["TrainingConsole", "live_training"]
     for name in followers:
         monkeypatch.setattr(train, name, MagicMock())
     run_train()
     assert locations.MODEL.read_bytes() == followed
-
-
-def is_follower(value: object) -> bool:
-    path = f"src/{str(getattr(value, '__module__', '')).replace('.', '/')}.py"
-    return path.startswith(FOLLOWERS)
 
 
 def test_the_stages_are_the_five_of_the_design_in_order() -> None:

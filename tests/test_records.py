@@ -161,13 +161,13 @@ def test_code_that_is_not_what_the_process_imported_is_refused_whatever_its_time
     module.write_text("rate = 0.1")
     imported = {str(module): file_md5(module)}
     os.utime(module, ns=(0, 2**62))  # a clock that was far ahead
-    inputs = Inputs({}, {str(module): file_md5(module)})
+    inputs = Inputs({}, {}, code={str(module): file_md5(module)})
     require_as_imported(inputs, imported)
     before = module.stat()
     module.write_text("rate = 0.2")
     os.utime(module, ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(UserError, match=r"module\.py was changed while this process started: start it again"):
-        require_as_imported(Inputs({}, {str(module): file_md5(module)}), imported)
+        require_as_imported(Inputs({}, {}, code={str(module): file_md5(module)}), imported)
 
 
 def test_stages_run_what_the_source_says_even_if_bytecode_of_the_same_time_says_otherwise(workspace: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from image_classifier.project import locations
-from image_classifier.project.hashing import FileState, file_state, files_in, is_code, path_md5
+from image_classifier.project.hashing import FileState, file_md5, file_state, files_in, is_code, path_md5
 from image_classifier.project.params import Params, parse_params, read_settings, read_text, read_yaml
 from image_classifier.project.settings import changed_setting, flat, overlaid, select
 from image_classifier.system.errors import UserError
@@ -38,12 +38,15 @@ class Inputs:
     settings: Mapping[str, Any]
     files: Mapping[str, str]
     # The files of data, models and tables, each as the file system knew it just before its MD5 was taken.
-    looked_at: Mapping[Path, "FileState"] = field(default_factory=dict, compare=False)
+    looked_at: Mapping[Path, FileState] = field(default_factory=dict, compare=False)
+    code: Mapping[str, str] = field(default_factory=dict, compare=False)  # MD5 of each file in the dependencies on code
 
     def difference(self, now: "Inputs") -> str | None:
         """The first input that has another value in `now`, in words; None if all are equal."""
-        changed_files = (path for path, _ in self.files.items() ^ now.files.items())
-        return changed_setting(self.settings, now.settings) or min(changed_files, default=None)
+        changed = min((path for path, _ in self.files.items() ^ now.files.items()), default=None)
+        inside = (file for file, _ in self.code.items() ^ now.code.items() if file.startswith(f"{changed}/"))
+        file = min(inside, default=changed) if self.code and now.code else changed
+        return changed_setting(self.settings, now.settings) or file
 
     def rewritten(self) -> str | None:
         """The first file that was written to since it was looked at, even if it has its old content again.
@@ -86,7 +89,8 @@ class Project:
         """What a stage depends on, with its files as they are now."""
         paths = [path for path in self.stages[stage].deps if Path(path).exists()]
         looked_at = {file: file_state(file) for path in paths if not is_code(path) for file in files_in(Path(path))}
-        return Inputs(self.settings_of(stage), {path: path_md5(Path(path)) for path in paths}, looked_at)
+        code = {file.as_posix(): file_md5(file) for path in paths if is_code(path) for file in files_in(Path(path))}
+        return Inputs(self.settings_of(stage), {path: path_md5(Path(path)) for path in paths}, looked_at, code)
 
 
 def read_project(recipe: Mapping[str, Mapping[str, Any]] | None = None) -> Project:

@@ -23,7 +23,7 @@ from image_classifier.system.files import replacing, write_json
 
 def require_as_imported(inputs: Inputs, imported: Mapping[str, str]) -> None:
     """Refuse to run if a module on disk is not the one that this process imported. `imported` has MD5s by path."""
-    for path, md5 in inputs.files.items():
+    for path, md5 in inputs.code.items():
         if imported.get(str(Path(path).resolve()), md5) != md5:
             raise UserError(f"{path} was changed while this process started: start it again")
 
