@@ -25,10 +25,10 @@ from image_classifier.model.compute import prepare_compute
 from image_classifier.outputs.rates import FoundRates
 from image_classifier.project import locations
 from image_classifier.project.params import Params, load_params
+from image_classifier.project.recipes import read_recipe
 from image_classifier.training.loop import make_training_data
 from image_classifier.training.lr_range import find_rates
 from pipeline.lr_find import run_sweep
-from pipeline.recipe import read_recipe
 
 WORKERS = 3  # loader processes for each training, where runtime.workers is auto
 SIDE_BY_SIDE = {"compute": {"compile": "off", "threads": 1}}  # compiling takes longer than a training

@@ -21,7 +21,7 @@ from benchmarks.workspace import PROJECT
 from image_classifier.evaluation.statistics import LEVEL, Interval
 from image_classifier.project import locations
 from image_classifier.project.params import Params, load_params
-from pipeline.recipe import read_recipe
+from image_classifier.project.recipes import read_recipe
 
 RESULTS = PROJECT / "benchmarks" / "screen.csv"
 RECIPE, JUDGED_BY, FIRST_SEED, PROCESSES = "fast94", 5_000, 100, 3

@@ -15,8 +15,8 @@ from image_classifier.outputs.rates import FoundRates
 from image_classifier.project import locations
 from image_classifier.project.definition import DEFINITION
 from image_classifier.project.params import load_params
+from image_classifier.project.recipes import overlay
 from image_classifier.sources.making import make_dataset
-from pipeline.demo import overlay
 
 PROJECT = Path(__file__).resolve().parent.parent
 PEERS = PROJECT / "build" / "peers"  # where the Makefile installs requirements.txt

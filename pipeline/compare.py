@@ -23,6 +23,7 @@ from image_classifier.project import locations
 from image_classifier.project.params import Params, load_params
 from image_classifier.system.errors import UserError
 from image_classifier.system.files import write_text
+from image_classifier.system.tables import as_markdown, as_text
 from pipeline.stage import main
 
 
@@ -74,18 +75,6 @@ def details(comparison: Comparison) -> Iterator[str]:
     for name, values in changed_settings([comparison.first, comparison.other]).items():
         yield f"  {name}: {' -> '.join(values)}"
     yield f"  {describe_code(comparison.first, comparison.other)}"
-
-
-def as_text(rows: Sequence[Sequence[str]]) -> str:
-    """Rows in columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-
-
-def as_markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as a table that GitHub shows."""
-    head, *body = ([cell.replace("|", "\\|") for cell in row] for row in rows)
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *body])
 
 
 if __name__ == "__main__":

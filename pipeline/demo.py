@@ -11,12 +11,10 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-from ruamel.yaml import YAML
 
 from image_classifier.project import locations
 from image_classifier.project.params import load_params, read_settings
+from image_classifier.project.recipes import overlay
 from image_classifier.project.store_location import tracking_uri
 from image_classifier.system.errors import UserError
 from pipeline.stage import main
@@ -61,15 +59,6 @@ def prepare_project(folder: Path, recipe: Path) -> None:
     if not (folder / pictures).exists():  # data.folder may name an existing folder elsewhere
         (folder / pictures).mkdir(parents=True)
         (folder / pictures / ".gitignore").touch()  # DVC warns of an empty folder
-
-
-def overlay(params: Path, changes: dict[str, dict[str, Any]], destination: Path) -> None:
-    """Write `params` to `destination` with some settings changed; comments and other settings stay."""
-    yaml = YAML()
-    content = yaml.load(params)
-    for section, settings in changes.items():
-        content[section].update(settings)
-    yaml.dump(content, destination)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from argparse import ArgumentParser
 
 from image_classifier.project import locations
 from image_classifier.project.params import load_params
+from image_classifier.system.tables import as_text
 from image_classifier.tracking.lookup import describe_run, find_runs, rows_of_runs
-from pipeline.compare import as_text
 from pipeline.stage import main
 
 

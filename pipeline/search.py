@@ -11,12 +11,12 @@ from argparse import ArgumentParser
 from collections.abc import Mapping
 from typing import Any
 
+from image_classifier.compare.members import group_name, run_once
 from image_classifier.project.definition import Project
 from image_classifier.project.params import parse_params, read_yaml
 from image_classifier.system.errors import UserError
-from pipeline.compare import as_text
-from pipeline.seeds import group_name, one_or_more, run_once
-from pipeline.stage import main
+from image_classifier.system.tables import as_text
+from pipeline.stage import main, one_or_more
 
 
 def run_search(project: Project, count: int, ranges: Mapping[str, str], name: str | None) -> None:

@@ -8,7 +8,7 @@ import select
 import signal
 import sqlite3
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
 from contextlib import suppress
 from io import TextIOWrapper
@@ -106,3 +106,10 @@ def _has_closed_output() -> bool:
     for descriptor in closed:
         os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
     return bool(closed)
+
+
+def one_or_more(text: str) -> int:
+    """The number of members of a group; argparse shows the errors."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text}; allowed: 1 or more")
+    return int(text)

@@ -17,8 +17,8 @@ from support.project import PROJECT, TINY, MakeOnce, copy_project, enter
 from support.real_repro import STAGES, dvc, executed
 
 from image_classifier.project.params import Params, load_params
+from image_classifier.project.recipes import overlay
 from image_classifier.tracking.store import open_store
-from pipeline.demo import overlay
 
 os.environ |= {
     "DVC_NO_ANALYTICS": "1",

@@ -25,8 +25,9 @@ from image_classifier.project import locations
 from image_classifier.project.definition import read_lock
 from image_classifier.project.hashing import path_md5
 from image_classifier.project.keys import training_key
+from image_classifier.project.recipes import overlay
 from image_classifier.tracking.runs import TRAINING
-from pipeline.demo import RECIPE, overlay, prepare_project
+from pipeline.demo import RECIPE, prepare_project
 
 SETTINGS: dict[str, dict[str, object]] = {  # added to the recipe's, so that training takes most of the time
     "model": {"width": 4},

@@ -15,11 +15,11 @@ from support.real_repro import dvc
 from image_classifier.project import locations
 from image_classifier.project.definition import read_project
 from image_classifier.project.params import load_params
+from image_classifier.project.recipes import overlay
 from image_classifier.project.records import write_inputs
 from image_classifier.tracking.champion import CHAMPION, CLASSES, DATA
 from image_classifier.tracking.publication import publish, publish_stage
 from pipeline import download, evaluate, lr_find, sync
-from pipeline.demo import overlay
 
 NAME = "cifar10-resnet"
 

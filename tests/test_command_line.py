@@ -15,10 +15,9 @@ from support.project import PROJECT
 from image_classifier.project import locations
 from image_classifier.project.definition import read_project
 from image_classifier.project.params import ResNet18Params, load_params, read_settings
+from image_classifier.project.recipes import as_options, overlay
 from image_classifier.project.settings import flat
 from image_classifier.system.errors import UserError
-from pipeline.demo import overlay
-from pipeline.recipe import as_options
 from pipeline.recipe import run as run_recipe
 
 CHECK = [sys.executable, "-m", "pipeline.check"]

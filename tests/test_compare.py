@@ -22,18 +22,19 @@ from support.real_repro import all_runs, dvc, wait_for
 from test_folder import picture, pictures
 
 from image_classifier.compare.comparison import describe_seeds, seed_sample, seed_verdict
+from image_classifier.compare.members import group_name
 from image_classifier.compare.sources import describe_code, read_run
 from image_classifier.evaluation.predictions import Evaluation
 from image_classifier.outputs.history import write_history
 from image_classifier.project import locations
 from image_classifier.project.definition import read_project
 from image_classifier.project.params import load_params
+from image_classifier.project.recipes import overlay
 from image_classifier.system.errors import UserError
 from image_classifier.system.git import dvc_experiments
 from image_classifier.tracking.publication import publish
 from pipeline import compare, search
-from pipeline.demo import overlay
-from pipeline.seeds import group_name, run_seeds
+from pipeline.seeds import run_seeds
 
 
 @pytest.fixture

@@ -25,11 +25,11 @@ from image_classifier.compare.sources import code_address, read_net
 from image_classifier.data import load_dataset
 from image_classifier.project import locations
 from image_classifier.project.params import load_params
+from image_classifier.project.recipes import overlay
 from image_classifier.report.gradcam import activation_maps
 from image_classifier.report.pages import heat_sheet
 from image_classifier.system.errors import UserError
 from pipeline import compare
-from pipeline.demo import overlay
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no `chromium` on the PATH to open the page with"),

@@ -19,8 +19,8 @@ from image_classifier.model.inference import predict_logits
 from image_classifier.outputs.history import read_history
 from image_classifier.project import locations
 from image_classifier.project.params import Params, load_params
+from image_classifier.project.recipes import overlay
 from image_classifier.training.loop import LearningRates, Trainer, TrainingData, TrainingState, make_training_data
-from pipeline.demo import overlay
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 

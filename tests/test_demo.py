@@ -12,8 +12,8 @@ from ruamel.yaml import YAML
 from support.project import PROJECT, make_digits
 
 from image_classifier.project.params import load_params
+from image_classifier.project.recipes import overlay
 from image_classifier.sources.image_files import read_image
-from pipeline.demo import overlay
 
 
 def test_the_recipe_changes_what_it_names_and_keeps_the_rest_and_the_comments(tmp_path: Path) -> None:

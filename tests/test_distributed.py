@@ -15,8 +15,8 @@ from image_classifier.outputs.history import read_history
 from image_classifier.outputs.rates import FoundRates
 from image_classifier.project import locations
 from image_classifier.project.params import load_params
+from image_classifier.project.recipes import overlay
 from pipeline import download
-from pipeline.demo import overlay
 
 
 @pytest.fixture(autouse=True)

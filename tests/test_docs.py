@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 from support.project import PROJECT, TINY, make_digits
 from test_tracking_server import free_port
 
-from pipeline.demo import overlay
+from image_classifier.project.recipes import overlay
 
 PAGES = [
     PROJECT / "README.md",

@@ -14,8 +14,8 @@ from ruamel.yaml import YAML
 from support.finished_pipeline import run_train
 
 from image_classifier.project import locations
+from image_classifier.project.recipes import overlay
 from pipeline import train
-from pipeline.demo import overlay
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "src" / "image_classifier"

@@ -9,7 +9,7 @@ from support.project import PROJECT
 from support.real_repro import all_runs, dvc, executed
 
 from image_classifier.project import locations
-from pipeline.demo import overlay
+from image_classifier.project.recipes import overlay
 
 PAGE = (PROJECT / "docs" / "extending.md").read_text(encoding="utf-8")
 # A step names its file in backquotes, and a block with the file's text or with a difference follows.

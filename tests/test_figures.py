@@ -25,10 +25,10 @@ from benchmarks.table import as_markdown
 from image_classifier.evaluation.statistics import SeedSample
 from image_classifier.model.network import make_network
 from image_classifier.project.params import load_params, read_settings
+from image_classifier.project.recipes import read_recipe
 from image_classifier.training.loop import one_cycle
 from image_classifier.training.lr_range import RULES
 from image_classifier.training.optimizers import make_optimizers
-from pipeline.recipe import read_recipe
 
 PROJECT = Path(__file__).resolve().parent.parent
 RESULTS = PROJECT / "results"

@@ -23,11 +23,12 @@ from image_classifier.data import Dataset
 from image_classifier.project import locations
 from image_classifier.project.definition import read_project
 from image_classifier.project.params import Params, load_params
+from image_classifier.project.recipes import overlay
 from image_classifier.sources.image_files import read_image
 from image_classifier.sources.making import make_dataset
 from image_classifier.system.errors import UserError
 from image_classifier.tracking.publication import publish
-from pipeline.demo import RECIPE, overlay
+from pipeline.demo import RECIPE
 
 MakeDataset = Callable[..., Dataset]
 RED, BLUE = (200, 30, 30), (20, 40, 220)

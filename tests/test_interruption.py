@@ -10,7 +10,7 @@ from support.real_repro import LOCK, all_runs, dvc, executed, running_stage, sen
 
 from image_classifier.project import locations
 from image_classifier.project.hashing import file_md5
-from pipeline.demo import overlay
+from image_classifier.project.recipes import overlay
 
 CHECKPOINT = "checkpoints/*/state.pt"
 

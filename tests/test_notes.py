@@ -13,10 +13,10 @@ from support.project import PROJECT, TINY, MakeOnce, copy_project, enter
 from image_classifier.project import locations
 from image_classifier.project.definition import read_project
 from image_classifier.project.params import load_params
+from image_classifier.project.recipes import overlay
 from image_classifier.tracking.champion import CHAMPION, CHOSEN, DATA, ELECTED
 from image_classifier.tracking.notes import DESCRIBED, DESCRIPTION
 from image_classifier.tracking.publication import publish
-from pipeline.demo import overlay
 
 NAME = "cifar10-resnet"
 NOTE = "Better than I thought: see the cats."

@@ -10,8 +10,8 @@ from mlflow.utils.validation import _validate_experiment_name, _validate_model_n
 from pydantic import ValidationError
 
 from image_classifier.project.params import Params, RuntimeParams, load_params
+from image_classifier.project.recipes import overlay
 from image_classifier.system.errors import UserError
-from pipeline.demo import overlay
 
 PROJECT = Path(__file__).resolve().parent.parent
 PARAMS = PROJECT / "params.yaml"

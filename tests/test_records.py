@@ -18,12 +18,12 @@ from image_classifier.project import locations
 from image_classifier.project.definition import Inputs, read_lock, read_project
 from image_classifier.project.hashing import file_md5, path_md5
 from image_classifier.project.params import load_params
+from image_classifier.project.recipes import overlay
 from image_classifier.project.records import remove_false_records, require_as_imported, require_unchanged, write_inputs
 from image_classifier.system.errors import UserError
 from image_classifier.system.files import write_text
 from image_classifier.tracking.false_runs import CHECKED
 from image_classifier.tracking.runs import MODEL, STATE, TRAINING
-from pipeline.demo import overlay
 
 
 def change(**sections: dict[str, object]) -> None:

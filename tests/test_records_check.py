@@ -12,8 +12,8 @@ import records_check
 from support.finished_pipeline import commit
 from support.real_repro import all_runs, dvc
 
-from cifar_resnet import layout
-from pipeline.demo import overlay
+from image_classifier.project import locations
+from image_classifier.project.recipes import overlay
 
 
 def check(capsys: pytest.CaptureFixture[str], store: str = "mlruns/mlflow.db") -> str:
@@ -35,7 +35,7 @@ def test_two_states_with_the_same_weights_are_true_before_and_after_they_are_com
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert check(capsys) == "runs: 1 true, 0 unknown, 0 false\n"
-    overlay(layout.PARAMS, {"evaluate": {"calibration_bins": 7}}, layout.PARAMS)
+    overlay(locations.PARAMS, {"evaluate": {"calibration_bins": 7}}, locations.PARAMS)
     dvc("repro", "evaluate")
     assert check(capsys) == "runs: 2 true, 0 unknown, 0 false\n"
     shutil.rmtree(".dvc/cache/runs")  # Git's history is enough

@@ -8,8 +8,8 @@ import pytest
 from support.real_repro import LOCK, all_runs, dvc, executed, wait_for
 
 from image_classifier.project import locations
+from image_classifier.project.recipes import overlay
 from image_classifier.tracking.publication import FILES
-from pipeline.demo import overlay
 
 
 def change(**sections: dict[str, object]) -> None:

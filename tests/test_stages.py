@@ -27,10 +27,10 @@ from image_classifier.outputs.history import read_history
 from image_classifier.outputs.rates import read_found_rates
 from image_classifier.project import locations
 from image_classifier.project.params import CustomResNetParams, EvaluateParams, Params, load_params
+from image_classifier.project.recipes import overlay
 from image_classifier.system.errors import UserError
 from image_classifier.tracking.results import Results
 from pipeline import evaluate, gradcam_report, lr_find, train
-from pipeline.demo import overlay
 from pipeline.stage import main
 
 pytestmark = pytest.mark.xdist_group("stages")  # so that they run once

@@ -22,13 +22,13 @@ from support.project import PROJECT, TINY, MakeOnce, copy_project, enter
 from image_classifier.project.definition import read_project
 from image_classifier.project.hashing import text_md5
 from image_classifier.project.params import load_params
+from image_classifier.project.recipes import overlay
 from image_classifier.system.errors import UserError
 from image_classifier.tracking.lookup import find_runs
 from image_classifier.tracking.provenance import CHANGED, COMMIT, DIRTY, RECONSTRUCTED
 from image_classifier.tracking.publication import FILES, publish
 from image_classifier.tracking.runs import STATE
 from pipeline import runs, sync
-from pipeline.demo import overlay
 
 
 @pytest.fixture(scope="session")

@@ -19,13 +19,13 @@ from support.finished_pipeline import epochs, follow, ran
 from image_classifier.project import locations
 from image_classifier.project.definition import read_project
 from image_classifier.project.params import Params
+from image_classifier.project.recipes import overlay
 from image_classifier.system.errors import UserError
 from image_classifier.tracking.live import LiveRun
 from image_classifier.tracking.provenance import PID, PID_STARTED, is_dead, process_tags
 from image_classifier.tracking.publication import publish
 from image_classifier.tracking.runs import TRAINING, close_dead_runs
 from image_classifier.tracking.store import open_store
-from pipeline.demo import overlay
 
 fork = multiprocessing.get_context("fork")
 

@@ -20,12 +20,12 @@ from image_classifier.outputs.history import write_history
 from image_classifier.project import locations
 from image_classifier.project.definition import read_project
 from image_classifier.project.params import Params, load_params
+from image_classifier.project.recipes import overlay
 from image_classifier.project.store_location import follow_move
 from image_classifier.tracking.groups import publish_group
 from image_classifier.tracking.publication import SAME_WEIGHTS, publish
 from image_classifier.tracking.runs import MODEL, STATE, TRAINING
 from image_classifier.tracking.store import open_store
-from pipeline.demo import overlay
 
 PROJECT = Path(__file__).resolve().parent.parent
 

@@ -15,8 +15,8 @@ from image_classifier.model.model_file import save_model
 from image_classifier.outputs.history import write_history
 from image_classifier.project import locations
 from image_classifier.project.params import load_params
+from image_classifier.project.recipes import overlay
 from pipeline import evaluate
-from pipeline.demo import overlay
 
 
 def write_results(folder: Path, seed: int, epochs_done: int) -> None:

@@ -16,8 +16,8 @@ from image_classifier.outputs.history import EpochMetrics, write_history
 from image_classifier.outputs.rates import FoundRates, LRSweep
 from image_classifier.project import locations
 from image_classifier.project.params import Params, load_params
+from image_classifier.project.recipes import overlay
 from pipeline import evaluate
-from pipeline.demo import overlay
 
 
 def write_project(folder: Path) -> None:

@@ -18,6 +18,7 @@ Found = Literal["find"]
 Auto = Literal["auto"]
 LearningRate = Annotated[float, Field(gt=0, le=100)]
 
+DATASETS = tuple(sorted(file.stem for file in (Path(__file__).parent.parent / "datasets").glob("[a-z]*.py")))
 MIN_PX, MAX_PX = 8, 512  # smaller images would vanish in the networks, which halve them three times
 
 IN_SHORT = Repr()  # shortens wrong values, which may be pages long, in messages
@@ -29,9 +30,7 @@ class Section(BaseModel):
 
 
 class DataParams(Section):
-    dataset: Literal["cifar10", "cifar100", "fashion_mnist", "svhn", "digits", "folder"] = Field(
-        description="Data set: a file in datasets/."
-    )
+    dataset: Literal[DATASETS] = Field(description="Data set: a file in datasets/.")  # type: ignore[valid-type]
     image_px: int = Field(ge=MIN_PX, le=MAX_PX, description="Side in pixels of the square images; others are scaled.")
     validation_images: int = Field(ge=0, description="Images held out of the training set; 0 uses none.")
     split_seed: int = Field(ge=0, lt=2**32, description="Seed of the hold-out, and of a test split made here.")
