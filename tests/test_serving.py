@@ -70,7 +70,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, evaluated: Path, empty_stor
         patch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.delenv("DVC_ROOT", raising=False)
-        publish(read_project(), ran("download", "train", "evaluate", "gradcam_report"))
+        publish(read_project(), ran())
         patch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlruns/mlflow.db")
         log = folder / "server.log"
         with log.open("wb") as output:
