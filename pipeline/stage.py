@@ -42,7 +42,8 @@ def main(run: Callable[..., None], description: str | None = None) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         if not locations.PARAMS.exists() and not DEFINITION.exists():
-            raise UserError(f"{Path.cwd()} is not this project's folder: change to that with {locations.PARAMS} first")
+            here = Path.cwd()
+            raise UserError(f"{here} is not this project's folder: change to the one with {locations.PARAMS} first")
         with suppress(UserError, sqlite3.Error):  # code that needs the store reports the error itself
             if former := follow_move():  # the whole project was moved
                 print(

@@ -51,21 +51,32 @@ class Compute:
         """Keeps small gradients above zero in float16, and finds those that overflow; idle in other formats."""
         return GradScaler(self.device.type, enabled=self.precision is torch.float16)
 
-    def faster(self, net: Forward) -> Forward:
-        """`net`, compiled if that was chosen. If the compiler fails, one line says so, and `net` runs uncompiled."""
+    def compiled(self, net: Forward) -> Forward:
+        """`net`, compiled if that was chosen. If the compiler fails, one line says so, and `net` runs uncompiled.
+
+        A UserError if it fails in one of several processes: they must run the same code. Errors of `net` itself pass.
+        """
         if not self.compile:
             return net
-        compiled: Forward | None = torch.compile(net, dynamic=False)  # so a resumed training compiles the same graphs
+        from torch._dynamo.exc import TorchDynamoException  # 1 s; PyTorch has no public name for the compiler's errors
+
+        fast: Forward | None = torch.compile(net, dynamic=False)  # so a resumed training compiles the same graphs
 
         def forward(images: Tensor) -> Tensor:
-            nonlocal compiled
-            if compiled is not None:
-                try:
-                    return compiled(images)
-                except Exception as error:  # the compiler may raise anything, at the first call
-                    print(f"torch.compile failed ({type(error).__name__}); continuing without it", flush=True)
-                    compiled = None
-            return net(images)
+            nonlocal fast
+            if fast is None:
+                return net(images)
+            try:
+                return fast(images)
+            except TorchDynamoException as error:
+                failure = f"torch.compile failed ({type(error).__name__})"
+                if self.num_processes > 1:
+                    raise UserError(
+                        f"{failure} in one of {self.num_processes} processes: set compute.compile to off"
+                    ) from None
+                print(f"{failure}; continuing without it", flush=True)
+                fast = None
+                return net(images)
 
         return forward
 

@@ -177,7 +177,7 @@ class Trainer:
         """
         train, compute = self.settings, self.compute
         net = share_gradients(state.net, compute.device) if compute.num_processes > 1 else state.net
-        forward = compute.faster(net)
+        forward = compute.compiled(net)
         while state.epoch < train.epochs:
             state.net.train()
             batches = EpochBatches(
