@@ -232,7 +232,7 @@ def test_pages_recipe_is_timed_after_every_epoch(workspace: Path) -> None:
 def test_a_training_of_this_project_is_timed_by_the_lines_that_it_prints(tmp_path: Path) -> None:
     metrics = EpochMetrics(1, 0.1, 0.5, 0.8, 0.4, 0.9, "test")
     program = (
-        "from types import SimpleNamespace as S; from image_classifier.system.progress import TrainingConsole; "
+        "from types import SimpleNamespace as S; from image_classifier.tracking.console import TrainingConsole; "
         "from image_classifier.outputs.history import EpochMetrics; "
         f"TrainingConsole(S(), 50).after_epoch({metrics!r})"
     )

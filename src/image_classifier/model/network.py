@@ -21,15 +21,17 @@ class Network(nn.Module):
     mean: Tensor  # (1, 3, 1, 1), of the raw values 0 to 255; `set_colours` sets both
     std: Tensor
     logit_scale = 1.0  # factor on the logits, which Grad-CAM leaves out
+    layers_are_in = ""  # the submodule, with a dot behind it, that has the layers which the settings name for Grad-CAM
 
-    def __init__(self) -> None:
+    def __init__(self, settings: ModelParams) -> None:
         super().__init__()
+        self._layer_names = settings.gradcam_layers
         self.register_buffer("mean", torch.zeros(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.ones(1, 3, 1, 1), persistent=False)
 
     def gradcam_layers(self) -> dict[str, nn.Module]:
         """The layers that Grad-CAM can explain, under the names that `gradcam.layer` takes."""
-        raise NotImplementedError
+        return {name: self.get_submodule(f"{self.layers_are_in}{name}") for name in self._layer_names}
 
     def set_colours(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Take the mean and standard deviation of the training pixels, per channel, for pixels in 0..1."""

@@ -46,7 +46,7 @@ class CustomResNet(Network):
     """
 
     def __init__(self, settings: CustomResNetParams, num_classes: int) -> None:
-        super().__init__()
+        super().__init__(settings)
         width = settings.width
         self.logit_scale = settings.logit_scale
         self.prep = conv_block(3, width)  # 32 px
@@ -55,9 +55,6 @@ class CustomResNet(Network):
         self.layer3 = ResidualLayer(4 * width, 8 * width)  # 4 px
         self.pool = GlobalMaxPool()
         self.classifier = nn.Linear(8 * width, num_classes)
-
-    def gradcam_layers(self) -> dict[str, nn.Module]:
-        return {"prep": self.prep, "layer1": self.layer1, "layer2": self.layer2, "layer3": self.layer3}
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layer3(self.layer2(self.layer1(self.prep(x))))

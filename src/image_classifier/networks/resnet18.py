@@ -12,14 +12,13 @@ from image_classifier.project.params import ResNet18Params
 
 
 class SmallImageResNet18(Network):
+    layers_are_in = "body."
+
     def __init__(self, settings: ResNet18Params, num_classes: int) -> None:
-        super().__init__()
+        super().__init__(settings)
         self.body = resnet18(num_classes=num_classes, zero_init_residual=settings.zero_init_residual)
         self.body.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
         self.body.maxpool = nn.Identity()
-
-    def gradcam_layers(self) -> dict[str, nn.Module]:
-        return {name: self.body.get_submodule(name) for name in ("layer1", "layer2", "layer3", "layer4")}
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.body(x)

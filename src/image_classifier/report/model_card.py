@@ -7,11 +7,10 @@ import re
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from image_classifier.evaluation.statistics import wilson_interval
 from image_classifier.plots.style import percent
-from image_classifier.report.pages import TEMPLATES
+from image_classifier.report.pages import template_environment
 from image_classifier.report.report import Report, confused_pairs
 from image_classifier.report.svg import NUM_BARS
 
@@ -20,15 +19,7 @@ SURE = 0.9  # the card tells how often the network is right at this confidence o
 
 def render_model_card(report: Report, num_train_images: int) -> str:
     """The card as Markdown. The same report gives the same bytes."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=False,  # noqa: S701  # that would escape for HTML; `finalize` does it for Markdown
-        finalize=escape_markdown,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = template_environment(escape_markdown)
     environment.filters |= {"percent": percent, "interval": interval}
     evaluation = report.evaluation
     sure = evaluation.confidence >= SURE

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,22 @@ TEMPLATES = Path(__file__).parent / "templates"
 SHEET_COLUMNS = 32  # pictures side by side in a sheet
 
 
-def render_page(template: str, **variables: Any) -> str:
-    """Fill a template; returns HTML. Variables are text, never markup. `page.css` and `page.js` can be included."""
-    environment = Environment(
+def template_environment(escape: Callable[[Any], str] | None = None) -> Environment:
+    """What fills the templates. Variables are text: escaped for HTML, or by `escape` for another language."""
+    return Environment(
         loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
+        autoescape=escape is None,  # noqa: S701  # `escape` takes its place
+        finalize=escape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
+
+
+def render_page(template: str, **variables: Any) -> str:
+    """Fill a template; returns HTML. Variables are text, never markup. `page.css` and `page.js` can be included."""
+    environment = template_environment()
     environment.filters |= {"percent": percent, "number": "{:,}".format, "code": _with_code, "tile_px": _tile_px}
     colours = [f"rgb({red} {green} {blue} / {alpha / 255:.2f})" for red, green, blue, alpha in heat_palette().tolist()]
     return environment.get_template(template).render(
