@@ -45,7 +45,6 @@ PARTS: dict[str, Changes] = {
     "weight_decay 0.002": {"train": {"weight_decay": 0.002}},
     "optimizer muon": {"train": {"optimizer": "muon"}},
     "early_epochs 2": {"train": {"early_epochs": 2}},
-    "ema_decay 0.95": {"train": {"ema_decay": 0.95}},
     "weight_decay 0": {"train": {"weight_decay": 0.0}},
     "logit_scale 1": {"model": {"logit_scale": 1.0}},
 }

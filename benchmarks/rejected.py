@@ -19,6 +19,7 @@ from image_classifier.model.compute import Compute, prepare_compute
 from image_classifier.model.convolution import Conv3x3
 from image_classifier.project.params import ComputeParams, CustomResNetParams, load_params
 from image_classifier.training.loop import LearningRates, Trainer
+from image_classifier.training.optimizers import set_learning_rate
 
 BATCH_SIZE = 128
 WIDTH = 64
@@ -120,10 +121,11 @@ def training_step(dataset: Dataset, compute: Compute) -> Callable[[], Tensor]:
     trainer = Trainer(train, LearningRates(0.01, 0.1), compute)
     state = trainer.start(dataset, model, seed=0)
     state.net.train()
+    set_learning_rate(state.optimizers, 0.01)
     if compute.compile:
         state.net.compile()
     batch = torch.tensor(dataset.train_images), torch.tensor(dataset.train_labels)
-    return partial(trainer.step, state, state.net, *batch, 0.01, BATCH_SIZE)
+    return partial(trainer.step, state, *batch, BATCH_SIZE)
 
 
 def compute_params(precision: str, choice: str) -> ComputeParams:

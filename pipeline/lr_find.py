@@ -22,6 +22,7 @@ from image_classifier.system.progress import progress
 from image_classifier.training.batches import EpochBatches
 from image_classifier.training.loop import LearningRates, Trainer, TrainingData, make_training_data, require_workable
 from image_classifier.training.lr_range import find_rates, sweep
+from image_classifier.training.optimizers import set_learning_rate
 from pipeline.stage import main
 
 
@@ -51,15 +52,15 @@ def run_sweep(
     compute: Compute,
 ) -> LRSweep:  # fmt: skip
     """Train a new network, made from the sweep's own seed, for a few steps at a rising learning rate."""
-    not_averaged = train.model_copy(update={"ema_decay": 0.0})  # the sweep has no use for averaged weights
-    trainer = Trainer(not_averaged, LearningRates(lr_find.start_lr, lr_find.end_lr), compute)
+    trainer = Trainer(train, LearningRates(lr_find.start_lr, lr_find.end_lr), compute)
     state = trainer.start(dataset, model, lr_find.seed)
     state.net.train()
     batches = _endless_batches(data, train.batch_size, lr_find.seed)
 
     def step(lr: float) -> float:
         images, labels = next(batches)
-        return trainer.step(state, state.net, images, labels, lr, len(labels)).item()
+        set_learning_rate(state.optimizers, lr)
+        return trainer.step(state, images, labels, len(labels)).item()
 
     points = progress(sweep(step, lr_find), lr_find.steps, "LR range test")
     return LRSweep(*zip(*points, strict=True))

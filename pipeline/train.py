@@ -85,7 +85,7 @@ def run(
                 console.after_epoch(metrics)
                 live.log_epoch(metrics)
                 console.warn_of_change(changed_since("train", inputs))
-        save_model(locations.MODEL, state.model, model, dataset)
+        save_model(locations.MODEL, state.net, model, dataset)
         write_history(locations.HISTORY, state.history)
         last = state.history[-1].as_row()
         del last["lr"]

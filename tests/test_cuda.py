@@ -21,6 +21,7 @@ from image_classifier.project import locations
 from image_classifier.project.params import Params, load_params
 from image_classifier.project.recipes import overlay
 from image_classifier.training.loop import LearningRates, Trainer, TrainingData, TrainingState, make_training_data
+from image_classifier.training.optimizers import set_learning_rate
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
@@ -71,7 +72,7 @@ def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(
     tmp_path: Path,
 ) -> None:  # fmt: skip
     compute = on_gpu(tiny_params, precision=precision, compile=compiler)
-    training = trainer(tiny_params, compute, optimizer=optimizer, ema_decay=0.5)
+    training = trainer(tiny_params, compute, optimizer=optimizer)
     whole = training.start(digits, tiny_params.model, seed=0)
     path = tmp_path / "state.pt"
 
@@ -100,7 +101,8 @@ def test_a_step_whose_gradients_overflow_in_fp16_is_left_out_and_the_scale_halve
     state.scaler.load_state_dict(state.scaler.state_dict() | {"scale": 2.0**60})
     before = weights(state)
     images, labels = torch.from_numpy(data.images[:64]), torch.from_numpy(data.labels[:64])
-    training.step(state, state.net, images, labels, 0.01, 64)
+    set_learning_rate(state.optimizers, 0.01)
+    training.step(state, images, labels, 64)
     assert torch.equal(weights(state), before)
     assert state.scaler.get_scale() == 2.0**59
 

@@ -61,7 +61,6 @@ BAD_VALUES = [
     ("train.momentum", 1.0, "a number above 0 to below 1"),
     ("train.weight_decay", float("nan"), "a number from 0 to 0.1"),
     ("train.label_smoothing", 0.99, "a number from 0 to 0.5"),
-    ("train.ema_decay", "0.99", "a number from 0 to below 1"),
     ("evaluate.flip_tta", "on", "true or false"),
     ("evaluate.calibration_bins", 1, "a whole number from 2 to 100"),
     ("evaluate.grid_images", 101, "a whole number from 1 to 100"),

@@ -43,7 +43,7 @@ ONLY_FOR_DOWNLOAD = {
 UNTRACKED: dict[ModuleType, dict[str, dict[str, Any]]] = {
     lr_find: {
         "data": ONLY_FOR_DOWNLOAD,
-        "train": {"seed": 7, "epochs": 5, "peak_epoch": 2.5, "lr_min": 0.001, "lr_max": 9.0, "ema_decay": 0.5},
+        "train": {"seed": 7, "epochs": 5, "peak_epoch": 2.5, "lr_min": 0.001, "lr_max": 9.0},
         "compute": {"compile": "auto", "processes": 2},
     },
     evaluate: {

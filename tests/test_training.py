@@ -24,6 +24,7 @@ from image_classifier.training.loop import (
     make_training_data,
     require_workable,
 )
+from image_classifier.training.optimizers import set_learning_rate
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +102,15 @@ def test_the_last_epoch_is_measured_in_full_precision_as_the_model_is_evaluated(
     measured, exact, rounded = [], [], []
     for metrics in replace(trainer, compute=half).epochs(state, data, lambda loss, num_steps: None):
         measured.append(metrics.held_out_loss)
-        exact.append(evaluate_held_out(state.model, data, compute)[0] / 50)
-        rounded.append(evaluate_held_out(state.model, data, half)[0] / 50)
+        exact.append(evaluate_held_out(state.net, data, compute)[0] / 50)
+        rounded.append(evaluate_held_out(state.net, data, half)[0] / 50)
     assert measured == [rounded[0], exact[1]]
     assert exact[1] != rounded[1], "else nothing was tested"
+
+
+def step(trainer: Trainer, state: TrainingState, images: Tensor, labels: Tensor, lr: float, batch_size: int) -> Tensor:
+    set_learning_rate(state.optimizers, lr)
+    return trainer.step(state, images, labels, batch_size)
 
 
 def images_and_labels(digits: Dataset) -> tuple[Tensor, Tensor]:
@@ -116,7 +122,7 @@ def test_a_step_is_nesterov_momentum_with_weight_decay(start: Start, digits: Dat
     bias = state.net.get_parameter("classifier.bias")
     expected, velocity = bias.detach().clone(), torch.zeros(10)
     for lr in (0.1, 0.2):
-        trainer.step(state, state.net, *images_and_labels(digits), lr, 8)
+        step(trainer, state, *images_and_labels(digits), lr, 8)
         assert bias.grad is not None
         gradient = bias.grad + settings.weight_decay * expected
         velocity = settings.momentum * velocity + gradient
@@ -128,8 +134,8 @@ def test_a_step_of_muon_is_orthogonal_for_the_convolutions(start: Start, digits:
     muon = changed(trainer, optimizer="muon", weight_decay=0.0)
     state, sgd = start(optimizer="muon"), start()
     before = weights(state.net)
-    muon.step(state, state.net, *images_and_labels(digits), 0.1, 8)
-    changed(trainer, weight_decay=0.0).step(sgd, sgd.net, *images_and_labels(digits), 0.1, 8)
+    step(muon, state, *images_and_labels(digits), 0.1, 8)
+    step(changed(trainer, weight_decay=0.0), sgd, *images_and_labels(digits), 0.1, 8)
     for name, value in weights(state.net).items():
         if value.dim() == 4:
             tall = max(1, len(value) / value[0].numel()) ** 0.5  # Muon's own factor for a matrix with more rows
@@ -147,7 +153,7 @@ def test_weight_decay_shrinks_the_convolutions_of_muon_outside_its_momentum(
     for weight_decay in (0.0, 0.1):
         muon = changed(trainer, optimizer="muon", weight_decay=weight_decay)
         state = muon.start(digits, CustomResNetParams(network="custom_resnet", width=4, logit_scale=0.125), seed=0)
-        muon.step(state, state.net, *images_and_labels(digits), 0.5, 8)
+        step(muon, state, *images_and_labels(digits), 0.5, 8)
         after.append(weights(state.net))
     for name, value in after[0].items():
         if value.dim() == 4:
@@ -158,7 +164,7 @@ def test_muon_trains_every_convolution_of_resnet18(digits: Dataset, trainer: Tra
     muon = changed(trainer, optimizer="muon")
     state = muon.start(digits, ResNet18Params(network="resnet18", zero_init_residual=False), seed=0)
     before = weights(state.net)
-    muon.step(state, state.net, *images_and_labels(digits), 0.1, 8)
+    step(muon, state, *images_and_labels(digits), 0.1, 8)
     assert not [name for name, value in weights(state.net).items() if value.equal(before[name]) and value.dim() == 4]
 
 
@@ -184,25 +190,8 @@ def test_label_smoothing_gives_every_class_its_share(start: Start, digits: Datas
     log_probabilities = state.net(state.net.normalize(images)).log_softmax(dim=1)
     of_true_class = log_probabilities[range(8), labels].mean().item()
     of_all_classes = log_probabilities.mean().item()
-    loss = changed(trainer, label_smoothing=0.2).step(state, state.net, images, labels, 0.1, 8)
+    loss = step(changed(trainer, label_smoothing=0.2), state, images, labels, 0.1, 8)
     assert loss.item() == pytest.approx(-0.8 * of_true_class - 0.2 * of_all_classes)
-
-
-def test_the_model_is_the_moving_average_of_the_weights(start: Start, digits: Dataset, trainer: Trainer) -> None:
-    state, weights = start(ema_decay=0.9), []
-    for _ in range(3):
-        trainer.step(state, state.net, *images_and_labels(digits), 0.1, 8)
-        weights.append({name: value.clone() for name, value in state.net.state_dict().items()})
-    first, second, third = weights
-    for name, value in state.model.state_dict().items():
-        if value.is_floating_point():  # the statistics of BatchNorm too
-            expected = 0.9 * (0.9 * first[name] + 0.1 * second[name]) + 0.1 * third[name]
-            torch.testing.assert_close(value, expected)
-
-
-def test_without_averaging_the_model_is_the_network_itself(start: Start) -> None:
-    state = start()
-    assert state.model is state.net
 
 
 def test_the_seed_chooses_the_initial_weights(
@@ -259,7 +248,7 @@ def test_weights_or_statistics_that_diverged_in_the_last_step_end_the_training(
 
     def break_last(loss: Tensor, num_steps: int) -> None:
         if (state.epoch, state.step) == (1, num_steps):
-            state.model.state_dict()[broken].fill_(torch.inf)
+            state.net.state_dict()[broken].fill_(torch.inf)
 
     finished = train(state, break_last)
     assert next(finished).epoch == 1
@@ -272,7 +261,7 @@ def test_a_held_out_loss_that_overflows_ends_the_training(start: Start, train: T
 
     def overflow(loss: Tensor, num_steps: int) -> None:
         if state.step == num_steps:
-            weights = state.model.state_dict()["classifier.weight"]
+            weights = state.net.state_dict()["classifier.weight"]
             weights.fill_(-3e38)
             weights[0] = 3e38
 
@@ -300,7 +289,7 @@ def test_in_float16_the_loss_is_scaled_for_gradients_and_not_for_the_step(
     expected, bias = (started.net.get_parameter("classifier.bias") for started in (exact, state))
     bias.register_hook(lambda gradient: scaled.append(gradient.clone()))
     for kind, started in ((trainer, exact), (half, state)):
-        kind.step(started, started.net, *images_and_labels(digits), 0.1, 8)
+        step(kind, started, *images_and_labels(digits), 0.1, 8)
     assert expected.grad is not None
     torch.testing.assert_close(scaled[0], 65536 * expected.grad, rtol=0.01, atol=1)
     torch.testing.assert_close(bias, expected, rtol=0.01, atol=1e-4)
@@ -314,7 +303,7 @@ def test_in_float16_a_step_with_gradients_that_overflow_changes_no_weights_and_h
     state = half.start(digits, tiny_params.model, seed=0)
     set_scale(state, 2.0**40)
     before = weights(state.net)
-    half.step(state, state.net, *images_and_labels(digits), 0.1, 8)
+    step(half, state, *images_and_labels(digits), 0.1, 8)
     assert state.scaler.get_scale() == 2.0**39
     torch.testing.assert_close(weights(state.net), before, rtol=0, atol=0)
 
@@ -326,7 +315,7 @@ def test_in_float16_only_the_optimizer_whose_gradients_overflowed_skips_its_step
     state = half.start(digits, tiny_params.model, seed=0)
     state.net.get_parameter("prep.0.weight").register_hook(lambda gradient: gradient * torch.inf)
     before = weights(state.net)
-    half.step(state, state.net, *images_and_labels(digits), 0.1, 8)
+    step(half, state, *images_and_labels(digits), 0.1, 8)
     for name, value in weights(state.net).items():
         assert value.equal(before[name]) == (value.dim() == 4), name
 
@@ -357,7 +346,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     trainer = replace(trainer, compute=replace(trainer.compute, precision=precision))
-    trainer = changed(trainer, ema_decay=0.9, optimizer=optimizer, early_epochs=1)
+    trainer = changed(trainer, optimizer=optimizer, early_epochs=1)
     checkpoint = Checkpoint("interrupted")
     checkpoint.folder.mkdir(parents=True)
     uninterrupted, resumed = (trainer.start(digits, tiny_params.model, seed=0) for _ in range(2))
@@ -379,9 +368,8 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
     assert resumed.scaler.state_dict() == uninterrupted.scaler.state_dict()
     if precision is torch.float16:
         assert uninterrupted.scaler.get_scale() != 2.0**26, "else nothing was tested"
-    for net in ("net", "model"):
-        expected = getattr(uninterrupted, net).state_dict()
-        assert all(torch.equal(value, expected[name]) for name, value in getattr(resumed, net).state_dict().items())
+    expected = uninterrupted.net.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in resumed.net.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -390,7 +378,6 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
         ("augment", "cutout", 31, 32, "images of 32 px: 0 to 31"),
         ("train", "batch_size", 256, 257, "there are 256 training images"),
         ("train", "early_scale", 0.25, 0.2, "images of 6 px; allowed: from 8 px, or no early epochs"),
-        ("train", "ema_decay", 0.56, 0.9999, "after 4 steps, 100% of the averaged weights .* 0 .* to 0.5623"),
     ],
 )
 def test_settings_that_leave_nothing_to_learn_are_refused_with_the_allowed_values(

@@ -19,6 +19,7 @@ from image_classifier.tracking.console import TrainingConsole
 from image_classifier.tracking.live import live_training
 from image_classifier.training.checkpoint import Checkpoint
 from image_classifier.training.loop import LearningRates, Trainer, evaluate_held_out, make_training_data
+from image_classifier.training.optimizers import set_learning_rate
 
 REPEATS = 3
 
@@ -34,6 +35,7 @@ def main() -> None:
     size = params.train.batch_size
     images, labels = torch.tensor(data.images[:size]), torch.tensor(data.labels[:size])
     console = TrainingConsole(state, len(data.held_out_labels))
+    set_learning_rate(bare.optimizers, 0.01)
     pairs: list[tuple[float, float]] = []
     started = 0.0
 
@@ -42,7 +44,7 @@ def main() -> None:
         console.after_step(loss, num_steps)
         in_loop = time.process_time()
         bare.net.train()
-        trainer.step(bare, bare.net, images, labels, 0.01, size)
+        trainer.step(bare, images, labels, size)
         alone = time.process_time()
         pairs.append((in_loop - started, alone - in_loop))
         started = time.process_time()
@@ -64,7 +66,7 @@ def main() -> None:
             {
                 "checkpoint": lambda: checkpoint.save(state.state_dict()),
                 "logging": log,
-                "evaluation": lambda: evaluate_held_out(state.model, data, compute),
+                "evaluation": lambda: evaluate_held_out(state.net, data, compute),
             },
             REPEATS,
         )

@@ -103,7 +103,6 @@ class TrainParams(Section):
     weight_decay: float = Field(ge=0, le=0.1, description="L2 penalty on all weights; for Muon, outside its momentum.")
     label_smoothing: float = Field(ge=0, le=0.5, description="Probability spread over the other classes.")
     ghost_batch: int = Field(ge=0, description="Images that BatchNorm sees at a time; 0 for the whole batch.")
-    ema_decay: float = Field(ge=0, lt=1, description="Decay per step of the averaged weights; 0 for none.")
     early_epochs: int = Field(ge=0, description="First epochs on smaller images, as in the sweep; 0 for none.")
     early_scale: float = Field(ge=0.5, le=1, description="Side of the early epochs' images, as a share of image_px.")
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.amp import GradScaler
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from image_classifier.data import Dataset, Images, split_validation
 from image_classifier.model.compute import Compute, native_precisions
@@ -56,16 +55,13 @@ class TrainingState:
     net: Network
     optimizers: list[Optimizer]
     scaler: GradScaler
-    average: AveragedModel | None  # of the weights
     totals: Tensor  # of this epoch: sum of the losses, number of right predictions, number of images
     epoch: int = 0  # epochs finished
     step: int = 0  # steps finished in this epoch
     history: list[EpochMetrics] = field(default_factory=list)
 
-    @property
-    def model(self) -> Network:
-        """The network to evaluate and keep: the averaged one if there is one."""
-        return cast(Network, self.average.module) if self.average else self.net
+    def __post_init__(self) -> None:
+        self.forward: Callable[[Tensor], Tensor] = self.net  # or the same network compiled, or shared with processes
 
     @property
     def lr(self) -> float:
@@ -74,21 +70,25 @@ class TrainingState:
 
     def state_dict(self) -> dict[str, Any]:
         """Only tensors, numbers and text, so that loading it needs no unpickling of code."""
-        state = {name: part.state_dict() if hasattr(part, "state_dict") else part for name, part in vars(self).items()}
-        return state | {
+        return {
+            "net": self.net.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "scaler": self.scaler.state_dict(),
+            "totals": self.totals,
+            "epoch": self.epoch,
+            "step": self.step,
             "history": [asdict(metrics) for metrics in self.history],
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name, part in vars(self).items():
-            if hasattr(part, "load_state_dict") and state[name]:  # an idle scaler has no state
-                part.load_state_dict(state[name])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.totals.copy_(state["totals"])
-        self.epoch, self.step = state["epoch"], state["step"]
-        self.history = [EpochMetrics(**metrics) for metrics in state["history"]]
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        self.net.load_state_dict(saved["net"])
+        for optimizer, its_state in zip(self.optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(its_state)
+        if saved["scaler"]:  # an idle one has no state
+            self.scaler.load_state_dict(saved["scaler"])
+        self.totals.copy_(saved["totals"])
+        self.epoch, self.step = saved["epoch"], saved["step"]
+        self.history = [EpochMetrics(**metrics) for metrics in saved["history"]]
 
 
 def make_training_data(dataset: Dataset, data: DataParams, augment: AugmentParams) -> TrainingData:
@@ -117,12 +117,6 @@ def require_workable(train: TrainParams, augment: AugmentParams, data: TrainingD
         raise UserError(
             f"train.early_scale is {train.early_scale}; it would make images of {side} px; allowed: from {MIN_PX} px, "
             "or no early epochs, by train.early_epochs 0"
-        )
-    steps = train.epochs * -(-num_images // train.batch_size)
-    if (share := train.ema_decay**steps) > 0.1:
-        raise UserError(
-            f"train.ema_decay is {train.ema_decay}; after {steps} steps, {share:.0%} of the averaged weights would be "
-            f"the untrained network's; allowed for so many: 0 (no average) to {0.1 ** (1 / steps):.4g}"
         )
 
 
@@ -163,10 +157,8 @@ class Trainer:
         net = self.compute.place(make_network(model, len(dataset.classes), dataset.mean, dataset.std))
         if train.ghost_batch:
             use_ghost_batches(net, train.ghost_batch)
-        averaging = get_ema_multi_avg_fn(train.ema_decay)
-        average = AveragedModel(net, multi_avg_fn=averaging, use_buffers=True) if train.ema_decay else None
         totals = torch.zeros(3, dtype=torch.float64, device=device)
-        return TrainingState(net, make_optimizers(net, train), self.compute.gradient_scaler(), average, totals)
+        return TrainingState(net, make_optimizers(net, train), self.compute.gradient_scaler(), totals)
 
     def epochs(
         self, state: TrainingState, data: TrainingData, after_step: Callable[[Tensor, int], None]
@@ -177,7 +169,7 @@ class Trainer:
         """
         train, compute = self.settings, self.compute
         net = share_gradients(state.net, compute.device) if compute.num_processes > 1 else state.net
-        forward = compute.compiled(net)
+        state.forward = compute.compiled(net)
         while state.epoch < train.epochs:
             state.net.train()
             batches = EpochBatches(
@@ -187,15 +179,13 @@ class Trainer:
             for images, labels in batches.load(state.step, self.num_workers, pin_memory=compute.device.type == "cuda"):
                 progress = state.epoch + state.step / len(batches)
                 lr = one_cycle(progress, epochs=train.epochs, peak_epoch=train.peak_epoch, **vars(self.rates))
-                loss = self.step(state, forward, images, labels, lr, batches.size(state.step))
+                set_learning_rate(state.optimizers, lr)
+                loss = self.step(state, images, labels, batches.size(state.step))
                 state.step += 1
                 after_step(loss, len(batches))
             yield self._finish_epoch(state, data)
 
-    def step(
-        self, state: TrainingState, forward: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, lr: float,
-        batch_size: int,
-    ) -> Tensor:  # fmt: skip
+    def step(self, state: TrainingState, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
         """Learn from this process's share of a batch, uint8 (N, H, W, 3) and int64 (N,).
 
         Returns the loss, still on the device: the sum over the N images, times the number of processes, divided by
@@ -203,14 +193,12 @@ class Trainer:
         """
         images = images.to(self.compute.device, non_blocking=True)
         labels = labels.to(self.compute.device, non_blocking=True)
-        set_learning_rate(state.optimizers, lr)
-
         inputs = state.net.normalize(images)
         if state.epoch < self.settings.early_epochs:
             side = early_px(self.settings, images.shape[1])
             inputs = F.interpolate(inputs, size=side, mode="bilinear", antialias=True)
         with self.compute.autocast():
-            logits = forward(inputs)
+            logits = state.forward(inputs)
         smoothing = self.settings.label_smoothing
         loss_sum = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing, reduction="sum")
         loss = loss_sum * (self.compute.num_processes / batch_size)  # gradients are averaged over the processes
@@ -218,12 +206,10 @@ class Trainer:
         for optimizer in state.optimizers:
             optimizer.zero_grad()
         state.scaler.scale(loss).backward()
-        # In float16 an optimizer whose gradients overflowed skips its step; the cycle and the average go on.
+        # In float16 an optimizer whose gradients overflowed skips its step; the cycle goes on.
         for optimizer in state.optimizers:
             state.scaler.step(optimizer)
         state.scaler.update()
-        if state.average:
-            state.average.update_parameters(state.net)
 
         num_correct = (logits.argmax(dim=1) == labels).sum()
         sums = torch.stack([loss_sum.detach(), num_correct, torch.full_like(num_correct, len(labels))])
@@ -236,7 +222,7 @@ class Trainer:
         # The last epoch is measured in full precision, as in stage `evaluate`, so that one model has one accuracy.
         is_last = state.epoch + 1 == self.settings.epochs
         compute = replace(self.compute, precision=torch.float32) if is_last else self.compute
-        held_out_loss_sum, num_held_out_correct = evaluate_held_out(state.model, data, compute)
+        held_out_loss_sum, num_held_out_correct = evaluate_held_out(state.net, data, compute)
         if not isfinite(held_out_loss_sum):
             raise _diverged(state, f"the {data.held_out_name} loss is {held_out_loss_sum}")
         num_held_out = len(data.held_out_labels)
@@ -265,7 +251,7 @@ def check_finite(state: TrainingState) -> None:
     """Stop a training that has diverged, by a UserError: its loss, weights and statistics must be finite."""
     if not torch.isfinite(state.totals[0]):
         raise _diverged(state, f"the loss is {state.totals[0].item()}")
-    for name, values in state.model.state_dict().items():
+    for name, values in state.net.state_dict().items():
         if not values.isfinite().all():
             raise _diverged(state, f"{name} is not finite")
 
