@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.finished_pipeline import run_train
+from support.finished_pipeline import run_train, write_lock
 from support.real_repro import all_runs, wait_for
 from test_tracking_server import free_port
 
@@ -29,6 +29,7 @@ def ready_to_train(workspace: Path) -> None:
     download.run(load_params(locations.PARAMS).data)
     locations.LR_FOUND.parent.mkdir(parents=True)
     FoundRates(0.002, 0.02, "valley", {}).write_json(locations.LR_FOUND)
+    write_lock("download", "lr_find")  # as if DVC had run them
 
 
 def train_in_two_processes() -> psutil.Popen:

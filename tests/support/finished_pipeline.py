@@ -115,7 +115,9 @@ def write_lock(*stages: str) -> None:
         name: {
             "deps": [{"path": path, "md5": md5} for path, md5 in project.inputs(name).files.items()],
             "params": {locations.PARAMS.name: project.settings_of(name)},
-            "outs": [{"path": path, "md5": path_md5(Path(path))} for path in project.stages[name].outs],
+            "outs": [
+                {"path": path, "md5": path_md5(Path(path))} for path in project.stages[name].outs if Path(path).exists()
+            ],
         }
         for name in stages
     }
