@@ -10,9 +10,10 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from image_classifier.project import locations
-from image_classifier.project.definition import Project
+from image_classifier.project.definition import LOCK, Project
 from image_classifier.project.doctor import examine, has_git, works_without_git
 from image_classifier.project.params import Params
+from image_classifier.project.records import stages_of_other_code
 from image_classifier.system.errors import UserError
 from image_classifier.system.files import write_text
 from pipeline.stage import main
@@ -30,6 +31,8 @@ def run(project: Project) -> None:
         subprocess.run([sys.executable, "-m", "dvc", "config", "--local", "core.no_scm", "true"])  # prints why it fails
         if works_without_git():
             print("no Git repository here: DVC was set to work without one, in .dvc/config.local")
+    if stages := stages_of_other_code(project):
+        print(f"{LOCK} was made by other code: {', '.join(stages)}; `dvc repro` runs what that changes")
     findings = examine(project)
     for finding in findings:
         if finding.level == "warning":

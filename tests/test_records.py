@@ -19,11 +19,18 @@ from image_classifier.project.definition import Inputs, read_lock, read_project
 from image_classifier.project.hashing import file_md5, path_md5
 from image_classifier.project.params import load_params
 from image_classifier.project.recipes import overlay
-from image_classifier.project.records import remove_false_records, require_as_imported, require_unchanged, write_inputs
+from image_classifier.project.records import (
+    remove_false_records,
+    require_as_imported,
+    require_unchanged,
+    stages_of_other_code,
+    write_inputs,
+)
 from image_classifier.system.errors import UserError
 from image_classifier.system.files import write_text
 from image_classifier.tracking.false_runs import CHECKED
 from image_classifier.tracking.runs import MODEL, STATE, TRAINING
+from pipeline import check
 
 
 def change(**sections: dict[str, object]) -> None:
@@ -91,6 +98,16 @@ def test_a_true_record_stays(workspace: Path) -> None:
     dvc("repro", "download")
     assert remove_false_records() == []
     assert "download" in read_lock()
+
+
+def test_make_check_names_the_stages_that_other_code_has_run(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stages_of_other_code(read_project()) == []
+    style = Path("src/image_classifier/plots/style.py")
+    style.write_text(f"{style.read_text()}\n# edited\n")
+    check.run(read_project())
+    assert "dvc.lock was made by other code: evaluate, gradcam_report; `dvc repro` runs" in capsys.readouterr().out
 
 
 def test_what_dvc_commit_claims_is_not_believed(finished: Path) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from image_classifier.project.definition import DEFINITION, LOCK, Inputs, Stage, read_lock, read_project
-from image_classifier.project.hashing import file_md5
+from image_classifier.project.definition import DEFINITION, LOCK, Inputs, Project, Stage, read_lock, read_project
+from image_classifier.project.hashing import file_md5, is_code, path_md5
 from image_classifier.project.locations import INPUTS
 from image_classifier.project.params import read_settings
 from image_classifier.system.errors import UserError
@@ -63,6 +63,17 @@ def write_inputs(stage: Stage, inputs: Inputs) -> None:
     if path.as_posix() not in stage.outs:
         raise UserError(f"{DEFINITION}: stage {stage.name} must have {path} among its outs: its record depends on it")
     write_json(path, {"settings": dict(inputs.settings), "files": dict(inputs.files)})
+
+
+def stages_of_other_code(project: Project) -> list[str]:
+    """The stages that `dvc.lock` records with other code than is on disk; `dvc repro` would run them again."""
+    found = []
+    for name, record in read_lock().items():
+        recorded = {path: md5 for path, md5 in record.inputs.files.items() if is_code(path)}
+        code = [Path(path) for path in project.stages[name].deps if is_code(path)] if name in project.stages else []
+        if recorded != {path.as_posix(): path_md5(path) for path in code if path.exists()}:
+            found.append(name)
+    return found
 
 
 def remove_false_records() -> list[str]:
