@@ -37,6 +37,7 @@ FACTORS: dict[str, Changes] = {  # what the other level changes
     "peak_epoch": {"train": {"peak_epoch": 3}},
     "momentum": {"train": {"momentum": 0.8}},
     "weight_decay": {"train": {"weight_decay": 0.002}},
+    "ema_decay": {},  # removed since then, as it gained nothing; an empty column keeps the design
     "epochs": {"train": {"epochs": 13, "early_epochs": 8}},
     "lr_min": {"train": {"lr_min": 0.001}},
     "lr_max": {"train": {"lr_max": 0.15}},

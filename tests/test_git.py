@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.finished_pipeline import commit
+from support.project import PROJECT
 
 from image_classifier.project.definition import read_project
 from image_classifier.tracking.provenance import COMMIT, DIRTY, code_tags, reconstruction_tags
@@ -35,6 +36,10 @@ def test_nothing_the_pipeline_made_is_committed(workspace: Path, tmp_path: Path,
     (workspace / name / "file").write_text("made by the pipeline")
     git("add", "--all")
     assert git("status", "--porcelain") == ""
+
+
+def test_a_fresh_clone_has_the_folder_of_runs_with_a_page_alone() -> None:
+    assert git("-C", str(PROJECT), "ls-files", "mlruns").split() == ["mlruns/README.md"]
 
 
 def test_new_code_is_noted_although_a_user_hides_new_files(workspace: Path) -> None:
