@@ -23,17 +23,18 @@ class _Loader(SourceFileLoader):
 
     def get_data(self, path: str) -> bytes:
         content = super().get_data(path)
-        IMPORTED[path] = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        IMPORTED[str(Path(path).resolve())] = hashlib.md5(content, usedforsecurity=False).hexdigest()
         return content
 
 
 def _find_modules(folder: str) -> FileFinder:
-    if not Path(folder).is_relative_to(ROOT / "src") and not Path(folder).is_relative_to(ROOT / "pipeline"):
+    if not any(Path(folder).resolve().is_relative_to(ROOT / name) for name in ("src", "pipeline")):
         raise ImportError
     return FileFinder(folder, (_Loader, SOURCE_SUFFIXES))
 
 
 sys.path_hooks.insert(0, _find_modules)
+sys.path_importer_cache.clear()  # a folder in PYTHONPATH may have been looked at before
 # The library is imported from beside this package, never from an installed copy. So a queued or temporary DVC
 # experiment, which runs in its own checkout, uses its own code.
 sys.path.insert(0, str(ROOT / "src"))
