@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from PIL import Image
-from support.finished_pipeline import ran, run_train, write_outputs
+from support.finished_pipeline import note_inputs, ran, run_train, write_outputs
 from support.project import PROJECT, TINY
 from support.real_repro import dvc
 
@@ -16,7 +16,6 @@ from image_classifier.project import locations
 from image_classifier.project.definition import read_project
 from image_classifier.project.params import load_params
 from image_classifier.project.recipes import overlay
-from image_classifier.project.records import write_inputs
 from image_classifier.tracking.champion import CHAMPION, CLASSES, DATA
 from image_classifier.tracking.publication import publish, publish_stage
 from pipeline import download, evaluate, lr_find, sync
@@ -64,11 +63,10 @@ def train_on(folder: str) -> None:
     lr_find.run(params.data, params.augment, params.model, params.lr_find, params.train, params.compute)
     run_train()
     evaluate.run(params.data, params.evaluate, params.compute)
-    project, stages = read_project(), ("download", "lr_find", "train", "evaluate")
-    for name in stages:
-        write_inputs(project.stages[name], project.inputs(name))
+    stages = ("download", "lr_find", "train", "evaluate")
+    note_inputs(*stages)
     dvc("commit", "--force", *stages)
-    publish_stage("evaluate", project, project.inputs("evaluate"))
+    publish_stage("evaluate", read_project(), read_project().inputs("evaluate"))
 
 
 @pytest.mark.usefixtures("workspace")

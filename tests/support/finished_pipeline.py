@@ -25,6 +25,7 @@ from image_classifier.project import locations
 from image_classifier.project.definition import DEFINITION, LOCK, Inputs, Stage, parse_stages, read_project
 from image_classifier.project.hashing import path_md5
 from image_classifier.project.params import Params
+from image_classifier.project.records import write_inputs
 from image_classifier.tracking.live import LiveRun, live_training
 
 
@@ -68,6 +69,14 @@ def run_stages(params: Params) -> None:
     gradcam_report.run(
         params.data, params.augment, params.model, params.train, params.evaluate, params.gradcam, params.compute
     )
+    note_inputs("download", "lr_find", "train", "evaluate", "gradcam_report")
+
+
+def note_inputs(*stages: str) -> None:
+    """Write what these stages ran with, as if it were what is here."""
+    project = read_project()
+    for name in stages:
+        write_inputs(project.stages[name], project.inputs(name))
 
 
 def epochs(number: int) -> list[EpochMetrics]:
