@@ -20,8 +20,8 @@ LEARNING_RATE = "find or a number above 0 to 100"
 SEED = "a whole number from 0 to below 4294967296"
 
 BAD_VALUES = [
-    ("data.dataset", "mnist", "cifar10 | cifar100 | fashion_mnist | svhn | digits | folder"),
-    ("data.dataset", None, "cifar10 | cifar100 | fashion_mnist | svhn | digits | folder"),
+    ("data.dataset", "mnist", "cifar10 | cifar100 | digits | fashion_mnist | folder | svhn"),
+    ("data.dataset", None, "cifar10 | cifar100 | digits | fashion_mnist | folder | svhn"),
     ("data.image_px", 7, "a whole number from 8 to 512"),
     ("data.test_share", 0.6, "a number above 0 to 0.5"),
     ("data.broken_images", "skip", "stop | leave_out"),

@@ -119,6 +119,7 @@ def write_outputs(folder: Path, params: Params, accuracy: float = 0.75, seed: in
 
 def write_lock(*stages: str) -> None:
     """Write a `dvc.lock` in which these stages ran with the settings and files that are here."""
+    note_inputs(*stages)
     project = read_project()
     recorded = {
         name: {
