@@ -87,7 +87,8 @@ def run_stage(stage: Stage, run: Callable[..., None], project: Project) -> None:
     call(run, project=project, inputs=inputs, **vars(project.params))
     require_unchanged(stage.name, inputs)
     require_as_imported(inputs, IMPORTED)  # some modules are imported when they are used
-    if os.environ.get("RANK", "0") == "0":  # of several training processes, the first writes
+    is_alone = "TORCHELASTIC_RUN_ID" not in os.environ  # clusters set RANK for any process
+    if is_alone or os.environ["RANK"] == "0":  # of several training processes, the first writes
         write_inputs(stage, inputs)
     if stage.published and locations.MODEL.exists():  # importing MLflow takes 2 s, and the other stages do not need it
         from image_classifier.model.distributed import is_worker

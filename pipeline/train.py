@@ -20,13 +20,14 @@ from image_classifier.project.params import (
     RuntimeParams,
     TrainParams,
 )
-from image_classifier.project.records import changed_since, require_not_rewritten
+from image_classifier.project.records import changed_since, require_as_imported, require_not_rewritten
 from image_classifier.system.errors import UserError
 from image_classifier.system.files import write_json
 from image_classifier.tracking.console import TrainingConsole
 from image_classifier.tracking.live import live_training
 from image_classifier.training.checkpoint import Checkpoint
 from image_classifier.training.loop import LearningRates, Trainer, check_finite, make_training_data, require_workable
+from pipeline import IMPORTED
 from pipeline.stage import main
 
 
@@ -47,6 +48,7 @@ def run(
     auto_workers = min(4, resolved.threads) if resolved.device.type == "cuda" else 0
     trainer = Trainer(train, rates, resolved, auto_workers if runtime.workers == "auto" else runtime.workers)
     state = trainer.start(dataset, model, train.seed)
+    require_as_imported(inputs, IMPORTED)  # the network's module, too: no checkpoint may hold what other code learnt
     checkpoint = Checkpoint(training_key(inputs)[:16])
     if resolved.rank > 0:  # only the first process prints and writes
         wait_for_others()

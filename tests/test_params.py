@@ -224,7 +224,8 @@ def check(folder: Path) -> subprocess.CompletedProcess[str]:
 
 def test_the_projects_own_params_are_valid() -> None:
     result = check(PROJECT)
-    assert (result.stdout, result.returncode) == ("params.yaml is valid\n", 0)  # stderr says what this machine lacks
+    assert result.returncode == 0  # stderr says what this machine lacks
+    assert result.stdout.startswith("params.yaml is valid\n")
 
 
 def test_the_check_of_bad_params_fails_with_one_line(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from image_classifier.project.records import (
 from image_classifier.system.errors import UserError
 from image_classifier.system.files import write_text
 from image_classifier.tracking.false_runs import CHECKED
+from image_classifier.tracking.provenance import WORKSPACE, workspace_id
 from image_classifier.tracking.runs import MODEL, STATE, TRAINING
 from pipeline import check
 
@@ -145,14 +146,17 @@ def test_a_stage_run_without_those_before_it_publishes_nothing_and_says_why(
 def test_sync_removes_a_run_whose_settings_did_not_make_its_results_and_says_so(finished: Path) -> None:
     (true,) = all_runs(finished)
     client = MlflowClient(f"sqlite:///{finished}/mlruns/mlflow.db")
-    tags = {name: true.data.tags[name] for name in (MODEL, TRAINING)} | {STATE: "of other settings"}
+    tags = {name: true.data.tags[name] for name in (MODEL, TRAINING)}
+    tags |= {STATE: "of other settings", WORKSPACE: workspace_id()}
     false = client.create_run(true.info.experiment_id, run_name="false", tags=tags)
     for name, value in {**true.data.params, "lr_find.rule": "steepest"}.items():
         client.log_param(false.info.run_id, name, value)
     client.delete_tag(true.info.run_id, CHECKED)
+    change(evaluate={"grid_images": 4})  # the next stages wait for `dvc repro`
     printed = run("python", "-m", "pipeline.sync", cwd=finished)
     assert "removed false, which says lr_find.rule steepest instead of descent_end for its results" in printed
     assert [found.info.run_id for found in all_runs(finished)] == [true.info.run_id]
+    change(evaluate={"grid_images": 25})
     assert "nothing to do" in run("python", "-m", "pipeline.sync", cwd=finished)
 
 

@@ -37,7 +37,7 @@ class Inputs:
 
     settings: Mapping[str, Any]
     files: Mapping[str, str]
-    # The files of data, models and tables, each as the file system knew it just before its MD5 was taken.
+    # All files but modules, which a process reads once, each as the file system knew it just before its MD5 was taken.
     looked_at: Mapping[Path, FileState] = field(default_factory=dict, compare=False)
     code: Mapping[str, str] = field(default_factory=dict, compare=False)  # MD5 of each file in the dependencies on code
 
@@ -88,8 +88,9 @@ class Project:
     def inputs(self, stage: str) -> Inputs:
         """What a stage depends on, with its files as they are now."""
         paths = [path for path in self.stages[stage].deps if Path(path).exists()]
-        looked_at = {file: file_state(file) for path in paths if not is_code(path) for file in files_in(Path(path))}
-        code = {file.as_posix(): file_md5(file) for path in paths if is_code(path) for file in files_in(Path(path))}
+        files = [(path, file) for path in paths for file in files_in(Path(path))]
+        looked_at = {file: file_state(file) for path, file in files if not (is_code(path) and file.suffix == ".py")}
+        code = {file.as_posix(): file_md5(file) for path, file in files if is_code(path)}
         return Inputs(self.settings_of(stage), {path: path_md5(Path(path)) for path in paths}, looked_at, code)
 
 

@@ -52,8 +52,7 @@ def require_not_rewritten(stage: str, before: Inputs) -> None:
     if file := before.rewritten():
         raise UserError(
             f"{file} was written to while {stage} ran, which may have read what was there for a time: {stage} fails. "
-            f"`dvc repro` restores what other stages made; a training then continues from its last checkpoint before "
-            "the change"
+            "Run `dvc repro` again; a training continues from its last checkpoint before the change"
         )
 
 
@@ -69,8 +68,10 @@ def stages_of_other_code(project: Project) -> list[str]:
     """The stages that `dvc.lock` records with other code than is on disk; `dvc repro` would run them again."""
     found = []
     for name, record in read_lock().items():
+        if name not in project.stages:  # DVC keeps the record of a stage that was removed
+            continue
         recorded = {path: md5 for path, md5 in record.inputs.files.items() if is_code(path)}
-        code = [Path(path) for path in project.stages[name].deps if is_code(path)] if name in project.stages else []
+        code = [Path(path) for path in project.stages[name].deps if is_code(path)]
         if recorded != {path.as_posix(): path_md5(path) for path in code if path.exists()}:
             found.append(name)
     return found

@@ -65,7 +65,9 @@ def _tags_of_code(project: Project, noted: str | None, is_code_of_all: bool) -> 
 def _is_code_of(project: Project, shown: Collection[str], completed: Collection[str]) -> bool:
     """Whether the code on disk is what made all results that are shown, and the data."""
     for name, record in read_lock().items():
-        is_published = name in project.stages and project.stages[name].published
+        if name not in project.stages:  # DVC keeps the record of a stage that was removed
+            continue
+        is_published = project.stages[name].published
         if name not in completed and (name in shown or not is_published):
             for path, md5 in record.inputs.files.items():
                 if Path(path).parts[0] in CODE and not (Path(path).exists() and path_md5(Path(path)) == md5):

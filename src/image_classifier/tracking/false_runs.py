@@ -13,6 +13,7 @@ from image_classifier.project.definition import Record, parse_record, read_lock
 from image_classifier.project.params import read_settings
 from image_classifier.project.settings import canonical
 from image_classifier.system.errors import UserError
+from image_classifier.tracking.provenance import WORKSPACE, workspace_id
 from image_classifier.tracking.runs import MODEL, STATE, find, set_tags
 from image_classifier.tracking.store import Store
 
@@ -29,8 +30,12 @@ def remove_false_runs(store: Store) -> Iterator[str]:
         shown = canonical(run.data.params)
         differences = [_difference(training, shown, makers) for training in trainings]
         if differences and all(differences):
-            store.client.delete_run(run.info.run_id)
-            yield f"removed {run.info.run_name}, which says {differences[0]} for its results"
+            says = f"{run.info.run_name}, which says {differences[0]} for its results"
+            if run.data.tags.get(WORKSPACE) == workspace_id():
+                store.client.delete_run(run.info.run_id)
+                yield f"removed {says}"
+            else:  # another folder with this store may have trained the same weights with those settings
+                yield f"not removed, since it may be of another folder: {says}"
         elif differences:
             set_tags(store, run, {CHECKED: "true"})
 
