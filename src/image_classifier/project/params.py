@@ -4,6 +4,8 @@ There are no defaults here: DVC sees only what stands in `params.yaml`.
 """
 
 from collections.abc import Mapping
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from reprlib import Repr
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -195,10 +197,16 @@ def load_params(path: Path) -> Params:
 def read_yaml(text: str, name: str) -> Any:
     """Parse YAML 1.2, in which `1e-1` is a number, as for DVC; a UserError if the text is no YAML."""
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        return deepcopy(_parse(text))  # the caller may change it
     except (YAMLError, ValueError, RecursionError) as error:  # values such as 2026-13-45 raise ValueError
         reason = "too many levels" if isinstance(error, RecursionError) else " ".join(str(error).split())
         raise UserError(f"{name} is not valid YAML: {reason}") from None
+
+
+@lru_cache
+def _parse(text: str) -> Any:
+    """Parse a YAML text once: a stage reads `dvc.lock` four times, and each takes 0.2 s."""
+    return YAML(typ="safe", pure=True).load(text)
 
 
 def read_text(path: Path) -> str:
