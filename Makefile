@@ -58,7 +58,7 @@ test: $(TOOLS) $(APP) ## lint, types and tests
 	$(PYTHON) -m pytest
 
 test-fast: $(TOOLS) ## the tests that start no process, server or browser: a minute
-	$(PYTHON) -m pytest -m "not slow"
+	$(PYTHON) -m pytest tests/unit
 
 coverage: $(TOOLS) $(APP) ## all tests, and the share of branches that they run: about twice as long
 	$(PYTHON) -m pytest --cov --cov-report=

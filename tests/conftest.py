@@ -4,18 +4,21 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
 
 import pytest
 from filelock import FileLock
 from joblib import cpu_count
+from PIL import Image
+from support.compared_runs import write_runs
 from support.evaluated_digits import write_project
 from support.finished_pipeline import commit, run, write_lock, write_outputs
 from support.project import PROJECT, TINY, MakeOnce, copy_project, enter
 from support.real_repro import STAGES, dvc, executed
 
+from image_classifier.data import load_dataset
+from image_classifier.project import locations
 from image_classifier.project.params import Params, load_params
 from image_classifier.project.recipes import overlay
 from image_classifier.tracking.store import open_store
@@ -33,46 +36,10 @@ os.environ |= {
 # A shell starts background jobs with SIGINT ignored, and the processes that a test starts and interrupts inherit this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# `make test-fast` leaves out the tests that use one of these modules, directly or through a fixture or helper.
-SLOW = (
-    "benchmarks.measurements", "benchmarks.stopwatch", "image_classifier.tracking", "http.server", "mlflow",
-    "multiprocessing", "nbclient", "playwright", "psutil", "socket", "subprocess",
-)  # fmt: skip
-
 
 def pytest_xdist_auto_num_workers() -> int:
     """One worker more than cores, since tests also wait for processes and servers."""
     return int(cpu_count()) + 1
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start processes, servers or browsers, or open an MLflow store."""
-    for item in items:
-        assert isinstance(item, pytest.Function)
-        fixtures = item._fixtureinfo.name2fixturedefs.values()
-        functions = [item.function, *(definition.func for definitions in fixtures for definition in definitions)]
-        if any(name.startswith(SLOW) for function in functions for name in modules_used(function, set())):
-            item.add_marker("slow")
-
-
-def modules_used(function: Callable[..., object], seen: set[object]) -> Iterator[str]:
-    """The modules that a test's function uses, and those of the helpers beside it."""
-    if not isinstance(function, FunctionType) or function in seen:
-        return
-    seen.add(function)
-    for name in names_in(function.__code__):
-        value = function.__globals__.get(name)
-        module = value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", ""))
-        yield module
-        if module.startswith(("support.", "test_")) and callable(value):
-            yield from modules_used(value, seen)
-
-
-def names_in(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from names_in(constant)
 
 
 @pytest.fixture(scope="session")
@@ -91,6 +58,26 @@ def tiny_params_file(tmp_path: Path) -> Path:
 @pytest.fixture
 def tiny_params(tiny_params_file: Path) -> Params:
     return load_params(tiny_params_file)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project folder, as the working directory."""
+    enter(tmp_path, monkeypatch)
+    return tmp_path
+
+
+@pytest.fixture
+def two_pictures(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two test images; the working directory is a project with a trained network."""
+    copy_project(evaluated, tmp_path, monkeypatch)
+    pictures = Path("pictures")
+    pictures.mkdir()
+    images = load_dataset(locations.DATA / "digits").test_images
+    for index in (3, 7):
+        Image.fromarray(images[index]).save(pictures / f"{index}.png")
+    (pictures / "notes.txt").write_text("no picture")
+    return pictures
 
 
 @pytest.fixture(scope="session")
@@ -186,3 +173,9 @@ def project(tiny_params: Params, tmp_path: Path, empty_store: Path, monkeypatch:
 def evaluated(make_once: MakeOnce) -> Path:
     """A folder with the outputs of the stages before the report, for a small network that was trained for a moment."""
     return make_once("evaluated", write_project)
+
+
+@pytest.fixture(scope="session")
+def compared(make_once: MakeOnce, empty_store: Path) -> Path:
+    """A DVC project with three tagged commits, as `write_runs` makes it."""
+    return make_once("compared", lambda folder: write_runs(folder, empty_store))

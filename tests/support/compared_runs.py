@@ -4,10 +4,9 @@ import shutil
 from contextlib import chdir
 from pathlib import Path
 
-import pytest
 from support.evaluated_digits import train_a_moment
 from support.finished_pipeline import commit, epochs, run, write_dvc_project, write_outputs
-from support.project import PROJECT, TINY, MakeOnce, make_digits
+from support.project import PROJECT, TINY, make_digits
 
 from image_classifier.data import save_dataset
 from image_classifier.model.compute import prepare_compute
@@ -34,24 +33,19 @@ def write_results(folder: Path, seed: int, epochs_done: int) -> None:
         evaluate.run(params.data, params.evaluate, params.compute)
 
 
-@pytest.fixture(scope="session")
-def compared(make_once: MakeOnce, empty_store: Path) -> Path:
+def write_runs(folder: Path, empty_store: Path) -> None:
     """Three tagged commits: `first` has seed 0, `second` seed 1, `longer` seed 2 and 3 epochs, as the workspace."""
-
-    def fill(folder: Path) -> None:
-        for name in ("ready", "mlruns"):
-            (folder / name).mkdir()
-        shutil.copy(empty_store, folder / "mlruns")
-        for number, (tag, seed, epochs_done) in enumerate([("first", 0, 2), ("second", 1, 2), ("longer", 2, 3)]):
-            write_results(folder, seed, epochs_done)
-            if number == 0:
-                write_dvc_project(folder)
-                for name in ("src", "pipeline"):
-                    shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-            for name in ("data", "models", "reports"):
-                shutil.copytree(folder / "ready" / name, folder / name, dirs_exist_ok=True)
-            run("dvc", "commit", "--force", cwd=folder)
-            commit(folder, f"Results of seed {seed}")
-            run("git", "tag", tag, cwd=folder)
-
-    return make_once("compared", fill)
+    for name in ("ready", "mlruns"):
+        (folder / name).mkdir()
+    shutil.copy(empty_store, folder / "mlruns")
+    for number, (tag, seed, epochs_done) in enumerate([("first", 0, 2), ("second", 1, 2), ("longer", 2, 3)]):
+        write_results(folder, seed, epochs_done)
+        if number == 0:
+            write_dvc_project(folder)
+            for name in ("src", "pipeline"):
+                shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("data", "models", "reports"):
+            shutil.copytree(folder / "ready" / name, folder / name, dirs_exist_ok=True)
+        run("dvc", "commit", "--force", cwd=folder)
+        commit(folder, f"Results of seed {seed}")
+        run("git", "tag", tag, cwd=folder)
