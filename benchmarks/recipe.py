@@ -108,7 +108,7 @@ def follow(name: str, params: Params, epochs: Iterator[EpochMetrics]) -> Iterato
     """Log a training to an MLflow run of its own; one that diverges ends as failed."""
     store = open_store(f"{params.runtime.experiment}-recipe")
     tags = {**code_tags(read_project()), **machine_tags(params.compute.device)}
-    settings = flat(params.model_dump(mode="json", exclude={"runtime": True, "data": {"sources"}}))
+    settings = flat(params.model_dump(mode="json", exclude={"runtime"}))
     run = create_run(store, settings, name, tags)
     status = FAILED
     try:

@@ -13,6 +13,7 @@ from image_classifier.project import locations
 from image_classifier.project.definition import LOCK, Project
 from image_classifier.project.doctor import examine, has_git, works_without_git
 from image_classifier.project.params import Params
+from image_classifier.project.recipes import comment_of, read_with_comments
 from image_classifier.project.records import stages_of_other_code
 from image_classifier.system.errors import UserError
 from image_classifier.system.files import write_text
@@ -48,8 +49,15 @@ def write_schema() -> None:
 
 
 def schema_text() -> str:
-    """The JSON schema of params.yaml, generated from the models."""
+    """The JSON schema of params.yaml, generated from the models; the comments of params.yaml describe the settings."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Params.model_json_schema()}
+    for section, settings in read_with_comments(locations.PARAMS).items():
+        models = schema["properties"][section].get("oneOf", [schema["properties"][section]])
+        for model in models:
+            properties = schema["$defs"][Path(model["$ref"]).name]["properties"]
+            for name in settings.keys() & properties.keys():
+                if comment := comment_of(settings, name):
+                    properties[name]["description"] = comment
     return json.dumps(schema, indent=2) + "\n"
 
 

@@ -17,6 +17,7 @@ import pytest
 from torchvision.datasets import CIFAR10
 
 from image_classifier.data import load_dataset
+from image_classifier.datasets import cifar10
 from image_classifier.project.params import Params
 from image_classifier.sources import fetching
 from image_classifier.sources.fetching import SLOW_RATE, SourceError, fetch_files, read_files
@@ -77,7 +78,7 @@ def _folder(parent: Path, files: Mapping[str, bytes] = FILES) -> Path:
 
 
 def fetch(*sources: str) -> dict[str, bytes]:
-    return fetch_files("cifar10", {"cifar10": sources}, CHECKSUMS)
+    return fetch_files("cifar10", sources, CHECKSUMS)
 
 
 @pytest.fixture(autouse=True)
@@ -434,11 +435,12 @@ def test_user_and_password_reach_the_server_and_nothing_else(
 
 
 @pytest.fixture
-def run(params: Params) -> Callable[..., None]:
+def run(params: Params, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Run the stage for a data set and CIFAR-10's sources."""
 
     def run(dataset: str, *sources: str) -> None:
-        download.run(params.data.model_copy(update={"dataset": dataset, "sources": {"cifar10": sources}}))
+        monkeypatch.setattr(cifar10, "SOURCES", sources)
+        download.run(params.data.model_copy(update={"dataset": dataset}))
 
     return run
 

@@ -37,9 +37,11 @@ pytestmark = pytest.mark.xdist_group("stages")  # so that they run once
 
 # For each stage, settings in its sections that dvc.yaml does not track for it, with other values than in TINY.
 ONLY_FOR_DOWNLOAD = {
-    "sources": {"cifar10": ["elsewhere"]}, "image_px": 64, "test_share": 0.5, "folder": "elsewhere",
+    "image_px": 64,
+    "test_share": 0.5,
+    "folder": "elsewhere",
     "broken_images": "leave_out",
-}  # fmt: skip
+}
 UNTRACKED: dict[ModuleType, dict[str, dict[str, Any]]] = {
     lr_find: {
         "data": ONLY_FOR_DOWNLOAD,

@@ -64,7 +64,7 @@ def test_a_run_holds_settings_curves_figures_files_data_set_and_model(project: P
     assert run.info.run_name == f"digits-2ep-seed0-75.00-{run.data.tags[STATE][:8]}"
     assert run.info.status == "FINISHED"
     assert run.data.params["train.batch_size"] == "128"
-    assert not any(name.startswith("runtime.") or name == "data.sources" for name in run.data.params)
+    assert not any(name.startswith("runtime.") for name in run.data.params)
 
     curve = client().get_metric_history(run.info.run_id, "epoch/test_accuracy")
     assert [(point.step, point.value) for point in curve] == [(1, 0.4), (2, 0.7)]
@@ -208,7 +208,7 @@ def test_a_training_followed_under_other_settings_of_a_later_stage_is_published_
 
 def test_settings_that_shape_no_result_make_no_new_run(project: Path, tiny_params: Params) -> None:
     publish(read_project(), ran())
-    with_settings(project, runtime={"checkpoint_steps": 7}, data={"sources": {"cifar10": ["elsewhere"]}})
+    with_settings(project, runtime={"checkpoint_steps": 7})
     assert publish(read_project(), ran()).actions == ()
 
 

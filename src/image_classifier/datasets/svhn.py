@@ -5,6 +5,7 @@ from image_classifier.project.params import DataParams
 from image_classifier.sources.torchvision_sets import verified_files
 
 HOME_PAGE = "http://ufldl.stanford.edu/housenumbers/"
+SOURCES = ("http://ufldl.stanford.edu/housenumbers/",)
 
 
 def make(data: DataParams) -> Made:
@@ -12,7 +13,7 @@ def make(data: DataParams) -> Made:
     from torchvision.datasets import SVHN
 
     splits = ("train", "test")
-    with verified_files(data, dict(SVHN.split_list[split][1:] for split in splits), "") as root:
+    with verified_files(data, SOURCES, dict(SVHN.split_list[split][1:] for split in splits), "") as root:
         parts = [SVHN(root, split=split) for split in splits]
     train, test = ((part.data.transpose(0, 2, 3, 1), part.labels) for part in parts)
     return "0123456789", train, test

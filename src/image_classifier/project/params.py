@@ -32,41 +32,35 @@ class Section(BaseModel):
 
 
 class DataParams(Section):
-    dataset: Literal[DATASETS] = Field(description="Data set: a file in datasets/.")  # type: ignore[valid-type]
-    image_px: int = Field(ge=MIN_PX, le=MAX_PX, description="Side in pixels of the square images; others are scaled.")
-    validation_images: int = Field(ge=0, description="Images held out of the training set; 0 uses none.")
-    split_seed: int = Field(ge=0, lt=2**32, description="Seed of the hold-out, and of a test split made here.")
-    test_share: float = Field(gt=0, le=0.5, description="Share of the images that becomes the test set of digits, or "
-                              "of a folder without train/ and test/.")  # fmt: skip
-    folder: str = Field(min_length=1, description="Your own pictures: in it one folder per class.")
-    broken_images: Literal["stop", "leave_out"] = Field(description="What to do with pictures that cannot be read.")
-    sources: dict[str, Annotated[tuple[str, ...], Field(strict=False)]] = Field(
-        description="Where the files of each data set are: URLs, archives or folders, tried in order."
-    )
+    dataset: Literal[DATASETS]  # type: ignore[valid-type]
+    image_px: int = Field(ge=MIN_PX, le=MAX_PX)
+    validation_images: int = Field(ge=0)
+    split_seed: int = Field(ge=0, lt=2**32)
+    test_share: float = Field(gt=0, le=0.5)
+    folder: str = Field(min_length=1)
+    broken_images: Literal["stop", "leave_out"]
 
 
 class AugmentParams(Section):
-    padding: int = Field(ge=0, le=16, description="Pixels padded on each side before the random crop; 0 for no crop.")
-    padding_mode: Literal["mean", "reflect"] = Field(description="What is padded: the mean colour, or a reflection.")
-    flip: bool | Literal["alternate"] = Field(
-        description="Horizontal flip with probability 0.5, or of each image in every second epoch."
-    )
-    cutout: int = Field(ge=0, le=32, description="Side in pixels of the square blanked per image; 0 for none.")
+    padding: int = Field(ge=0, le=16)
+    padding_mode: Literal["mean", "reflect"]
+    flip: bool | Literal["alternate"]
+    cutout: int = Field(ge=0, le=32)
 
 
 class CustomResNetParams(Section):
     gradcam_layers: ClassVar = ("prep", "layer1", "layer2", "layer3")
 
-    network: Literal["custom_resnet"] = Field(description="The assignment's network.")
-    width: int = Field(ge=4, le=512, multiple_of=4, description="Channels after the first layer.")
-    logit_scale: float = Field(ge=0.001, le=10, description="Factor on the logits.")
+    network: Literal["custom_resnet"]
+    width: int = Field(ge=4, le=512, multiple_of=4)
+    logit_scale: float = Field(ge=0.001, le=10)
 
 
 class ResNet18Params(Section):
     gradcam_layers: ClassVar = ("layer1", "layer2", "layer3", "layer4")
 
-    network: Literal["resnet18"] = Field(description="torchvision's ResNet-18, with a stem for small images.")
-    zero_init_residual: bool = Field(description="Start with every residual branch at 0.")
+    network: Literal["resnet18"]
+    zero_init_residual: bool
 
 
 # One class per file in networks/; each names the layers that Grad-CAM can explain.
@@ -74,15 +68,13 @@ ModelParams = CustomResNetParams | ResNet18Params
 
 
 class LRFindParams(Section):
-    start_lr: LearningRate = Field(description="First learning rate of the sweep.")
-    end_lr: LearningRate = Field(description="Last learning rate of the sweep.")
-    steps: int = Field(ge=20, le=10_000, description="Batches in the sweep.")
-    smoothing: float = Field(ge=0, lt=1, description="Weight of the past in the moving average of the loss.")
-    stop_factor: float = Field(ge=1.1, description="The sweep stops at this multiple of the best smoothed loss.")
-    rule: Literal["valley", "steepest", "minimum/10", "slide", "descent_end"] = Field(
-        description="Rule that suggests the highest learning rate."
-    )
-    seed: int = Field(ge=0, lt=2**32, description="Seed of the sweep.")
+    start_lr: LearningRate
+    end_lr: LearningRate
+    steps: int = Field(ge=20, le=10_000)
+    smoothing: float = Field(ge=0, lt=1)
+    stop_factor: float = Field(ge=1.1)
+    rule: Literal["valley", "steepest", "minimum/10", "slide", "descent_end"]
+    seed: int = Field(ge=0, lt=2**32)
 
     @model_validator(mode="after")
     def _sweep_goes_up(self) -> Self:
@@ -94,19 +86,19 @@ class LRFindParams(Section):
 
 
 class TrainParams(Section):
-    seed: int = Field(ge=0, lt=2**32, description="Seed of the weights, the order of images and the augmentation.")
-    epochs: int = Field(ge=1, le=10_000, description="Epochs of the cycle.")
-    peak_epoch: float = Field(gt=0, description="Where the cycle reaches lr_max, in epochs.")
-    batch_size: int = Field(ge=2, le=65_536, description="Images per training step.")
-    lr_min: Found | LearningRate = Field(description="Learning rate at both ends of the cycle, or find.")
-    lr_max: Found | LearningRate = Field(description="Learning rate at the peak of the cycle, or find.")
-    optimizer: Literal["sgd", "muon"] = Field(description="SGD, or Muon for the convolutions and SGD for the rest.")
-    momentum: float = Field(gt=0, lt=1, description="Nesterov momentum.")
-    weight_decay: float = Field(ge=0, le=0.1, description="L2 penalty on all weights; for Muon, outside its momentum.")
-    label_smoothing: float = Field(ge=0, le=0.5, description="Probability spread over the other classes.")
-    ghost_batch: int = Field(ge=0, description="Images that BatchNorm sees at a time; 0 for the whole batch.")
-    early_epochs: int = Field(ge=0, description="First epochs on smaller images, as in the sweep; 0 for none.")
-    early_scale: float = Field(ge=0.5, le=1, description="Side of the early epochs' images, as a share of image_px.")
+    seed: int = Field(ge=0, lt=2**32)
+    epochs: int = Field(ge=1, le=10_000)
+    peak_epoch: float = Field(gt=0)
+    batch_size: int = Field(ge=2, le=65_536)
+    lr_min: Found | LearningRate
+    lr_max: Found | LearningRate
+    optimizer: Literal["sgd", "muon"]
+    momentum: float = Field(gt=0, lt=1)
+    weight_decay: float = Field(ge=0, le=0.1)
+    label_smoothing: float = Field(ge=0, le=0.5)
+    ghost_batch: int = Field(ge=0)
+    early_epochs: int = Field(ge=0)
+    early_scale: float = Field(ge=0.5, le=1)
 
     @model_validator(mode="after")
     def _cycle_is_possible(self) -> Self:
@@ -121,39 +113,33 @@ class TrainParams(Section):
 
 
 class EvaluateParams(Section):
-    flip_tta: bool = Field(description="Also report accuracy averaged over each image and its mirror image.")
-    calibration_bins: int = Field(ge=2, le=100, description="Bins of the expected calibration error.")
-    grid_images: int = Field(ge=1, le=100, description="Pictures in misclassified.png.")
+    flip_tta: bool
+    calibration_bins: int = Field(ge=2, le=100)
+    grid_images: int = Field(ge=1, le=100)
 
 
 class GradCAMParams(Section):
-    method: Literal["gradcam", "gradcam++", "hirescam", "xgradcam", "layercam"] = Field(
-        description="Class activation mapping method."
-    )
-    layer: str = Field(description="Layer of the network whose activations are mapped.")
-    images: int = Field(ge=1, le=10_000, description="Largest number of misclassified images in the report.")
-    grid_images: int = Field(ge=1, le=50, description="Pictures in gradcam.png.")
+    method: Literal["gradcam", "gradcam++", "hirescam", "xgradcam", "layercam"]
+    layer: str
+    images: int = Field(ge=1, le=10_000)
+    grid_images: int = Field(ge=1, le=50)
 
 
 class ComputeParams(Section):
-    device: Literal["auto", "cpu", "cuda"] = Field(description="Where tensors live.")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        description="Number format of convolutions and products."
-    )
-    compile: Literal["auto", "on", "off"] = Field(description="Use of torch.compile.")
-    threads: Auto | Annotated[int, Field(ge=1, le=1024)] = Field(description="Threads per process.")
-    processes: int = Field(ge=1, le=1024, description="Data-parallel training processes.")
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    compile: Literal["auto", "on", "off"]
+    threads: Auto | Annotated[int, Field(ge=1, le=1024)]
+    processes: int = Field(ge=1, le=1024)
 
 
 class RuntimeParams(Section):
     """Settings that never change a result, so no DVC stage depends on them."""
 
-    workers: Auto | Annotated[int, Field(ge=0, le=256)] = Field(description="Loader processes.")
-    checkpoint_steps: int = Field(ge=1, description="Training steps between checkpoints.")
-    experiment: str = Field(min_length=1, max_length=500, description="MLflow experiment.")
-    registered_model: str = Field(
-        min_length=1, max_length=256, pattern='^[^/:"]+$', description="MLflow registered model."
-    )
+    workers: Auto | Annotated[int, Field(ge=0, le=256)]
+    checkpoint_steps: int = Field(ge=1)
+    experiment: str = Field(min_length=1, max_length=500)
+    registered_model: str = Field(min_length=1, max_length=256, pattern='^[^/:"]+$')
 
     @model_validator(mode="after")
     def _mlflow_takes_names(self) -> Self:
@@ -261,6 +247,19 @@ def parse_model_facts(content: Mapping[str, Any]) -> ModelFacts:
         raise ValueError(f"{key} is {IN_SHORT.repr(first['input'])}: {first['msg']}") from None
 
 
+KINDS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "a text"}
+BOUNDS = {
+    "minimum": "from",
+    "exclusiveMinimum": "above",
+    "maximum": "to",
+    "exclusiveMaximum": "to below",
+    "multipleOf": "in multiples of",
+    "pattern": "matching",
+    "minLength": "with a length of at least",
+    "maxLength": "and of at most",
+}
+
+
 def _describe(detail: dict[str, Any]) -> str:
     """One line for one of pydantic's errors: the key, its value, what is allowed."""
     path, kind = [str(part) for part in detail["loc"]], detail["type"]
@@ -294,9 +293,5 @@ def _in_words(schema: Mapping[str, Any]) -> str:
         return " | ".join(str(option) for option in schema["enum"])
     if "const" in schema:
         return str(schema["const"])
-    kind = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "a text",
-            "array": "a list of texts", "object": "for each data set a list of texts"}[schema["type"]]  # fmt: skip
-    bounds = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "to below",
-              "multipleOf": "in multiples of", "pattern": "matching",
-              "minLength": "with a length of at least", "maxLength": "and of at most"}  # fmt: skip
-    return " ".join([kind, *(f"{word} {schema[key]}" for key, word in bounds.items() if key in schema)])
+    bounds = [f"{word} {schema[key]}" for key, word in BOUNDS.items() if key in schema]
+    return " ".join([KINDS[schema["type"]], *bounds])

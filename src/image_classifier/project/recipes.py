@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
 
 from image_classifier.project import locations
 from image_classifier.project.definition import Project
@@ -16,11 +17,22 @@ from image_classifier.system.errors import UserError
 
 def overlay(params: Path, changes: dict[str, dict[str, Any]], destination: Path) -> None:
     """Write `params` to `destination` with some settings changed; comments and other settings stay."""
-    yaml = YAML()
-    content = yaml.load(params)
+    content = read_with_comments(params)
     for section, settings in changes.items():
         content[section].update(settings)
-    yaml.dump(content, destination)
+    YAML().dump(content, destination)
+
+
+def read_with_comments(params: Path) -> CommentedMap:
+    """A params file, unchecked, that can be written again with its comments."""
+    content: CommentedMap = YAML().load(params)
+    return content
+
+
+def comment_of(section: CommentedMap, name: str) -> str | None:
+    """The comment behind a setting, on its line; None if there is none."""
+    tokens = section.ca.items.get(name)
+    return tokens[2].value.splitlines()[0].lstrip("# ") if tokens and tokens[2] else None
 
 
 def read_recipe(name: str) -> dict[str, dict[str, Any]]:

@@ -48,19 +48,19 @@ class SourceError(Exception):
     """Why one source cannot be used; the next one is tried."""
 
 
-def fetch_files(name: str, sources: Mapping[str, Sequence[str]], checksums: Mapping[str, str]) -> dict[str, bytes]:
+def fetch_files(name: str, sources: Sequence[str], checksums: Mapping[str, str]) -> dict[str, bytes]:
     """The files of data set `name`, from its first source that has all of them with these MD5s.
 
-    A source is an archive or a folder, by its path or URL; the URL of a folder ends with a slash. The environment
-    variable NAME_SOURCE goes first. Downloads are kept beside the data set. An interrupted download is resumed, also
-    from another source with the same file name; a complete one needs no network.
+    A source is an archive or a folder, by its path or URL; the URL of a folder ends with a slash. They are tried in
+    order, after the one in the environment variable NAME_SOURCE. Downloads are kept beside the data set. An interrupted
+    download is resumed, also from another source with the same file name; a complete one needs no network.
 
     Raises:
         UserError: no source can be used.
     """
     variable = f"{name.upper()}_SOURCE"
     first = os.environ.get(variable)
-    to_try = [*([first] if first else []), *sources.get(name, ())]
+    to_try = [*([first] if first else []), *sources]
     downloads = locations.DATA / f"{name}.downloads"
     for source, following in pairwise([*to_try, ""]):
         try:
@@ -69,8 +69,8 @@ def fetch_files(name: str, sources: Mapping[str, Sequence[str]], checksums: Mapp
             next_step = f"trying {following}" if following else "no source is left"
             print(masked(f"{source}: {' '.join(str(error).split())}; {next_step}"), file=sys.stderr)
     raise UserError(
-        f"no source gave {name} ({len(to_try)} tried): add one to data.sources.{name} in params.yaml, or offline, "
-        f"with a copy of its archive or of the folder in it, run `{variable}=/path/to/copy dvc repro`"
+        f"no source gave {name} ({len(to_try)} tried): with another URL of it, or offline with a copy of its archive "
+        f"or of the folder in it, run `{variable}=/path/to/copy dvc repro`"
     )
 
 

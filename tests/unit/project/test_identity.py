@@ -34,7 +34,7 @@ def test_another_setting_or_other_code_is_another_training(other: Inputs) -> Non
 
 
 def test_a_section_and_a_setting_of_it_are_selected_flat_and_what_is_missing_is_left_out() -> None:
-    settings = {"train": {"epochs": 5, "seed": 0}, "data": {"dataset": "digits", "sources": []}}
+    settings = {"train": {"epochs": 5, "seed": 0}, "data": {"dataset": "digits", "split_seed": 0}}
     assert select(settings, ["train", "data.dataset", "model"]) == {
         "train.epochs": 5,
         "train.seed": 0,

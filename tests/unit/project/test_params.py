@@ -19,7 +19,6 @@ BAD_VALUES = [
     ("data.image_px", 7, "a whole number from 8 to 512"),
     ("data.test_share", 0.6, "a number above 0 to 0.5"),
     ("data.broken_images", "skip", "stop | leave_out"),
-    ("data.sources", ["mirror.tar.gz"], "for each data set a list of texts"),
     ("data.validation_images", -1, "a whole number from 0"),
     ("data.split_seed", 2**32, SEED),
     ("augment.padding", 17, "a whole number from 0 to 16"),
@@ -167,7 +166,6 @@ def test_a_missing_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
     ("section", "settings"),
     [
         ("data", {"dataset": "digits", "validation_images": 700}),
-        ("data", {"sources": {}}),
         ("augment", {"padding": 0, "padding_mode": "mean", "flip": False, "cutout": 0}),
         ("train", {"epochs": 1, "peak_epoch": 0.5}),
         ("train", {"lr_min": 0.01, "lr_max": "find"}),
