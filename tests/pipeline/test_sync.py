@@ -24,6 +24,7 @@ from image_classifier.project.hashing import text_md5
 from image_classifier.project.params import load_params
 from image_classifier.project.recipes import overlay
 from image_classifier.system.errors import UserError
+from image_classifier.system.files import write_text
 from image_classifier.tracking.lookup import find_runs
 from image_classifier.tracking.provenance import CHANGED, COMMIT, DIRTY, RECONSTRUCTED
 from image_classifier.tracking.publication import FILES, publish
@@ -195,6 +196,19 @@ def test_the_commit_of_a_run_has_the_code_of_all_stages_that_it_shows(project: P
     code.write_text("A")
     commit(project, "The first code again")
     assert noted() == (commit_id("HEAD"), "false")
+
+
+@pytest.mark.parametrize(("new_code", "is_dirty"), [({}, "false"), ({"src/report.py": "A"}, "true")])
+def test_a_reconstructed_run_says_whether_the_code_of_its_commit_made_its_results(
+    project: Path, new_code: dict[str, str], is_dirty: str
+) -> None:
+    for found in runs_in(project):
+        MlflowClient(f"sqlite:///{project}/mlruns/mlflow.db").delete_run(found.info.run_id)
+    for path, text in new_code.items():
+        write_text(project / path, text)
+    publish(read_project())
+    (found,) = runs_in(project)
+    assert (found.data.tags[RECONSTRUCTED], found.data.tags[DIRTY]) == ("true", is_dirty)
 
 
 def test_an_evaluation_of_other_weights_is_not_published(project: Path) -> None:

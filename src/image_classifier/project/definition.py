@@ -41,12 +41,15 @@ class Inputs:
     looked_at: Mapping[Path, FileState] = field(default_factory=dict, compare=False)
     code: Mapping[str, str] = field(default_factory=dict, compare=False)  # MD5 of each file in the dependencies on code
 
-    def difference(self, now: "Inputs") -> str | None:
-        """The first input that has another value in `now`, in words; None if all are equal."""
+    def difference(self, now: "Inputs", source: Path = locations.PARAMS) -> str | None:
+        """The first input that has another value in `now`, in words; None if all are equal.
+
+        `source` is the file that holds the settings of `now`.
+        """
         changed = min((path for path, _ in self.files.items() ^ now.files.items()), default=None)
         inside = (file for file, _ in self.code.items() ^ now.code.items() if file.startswith(f"{changed}/"))
         file = min(inside, default=changed) if self.code and now.code else changed
-        return changed_setting(self.settings, now.settings) or file
+        return changed_setting(self.settings, now.settings, source) or file
 
     def rewritten(self) -> str | None:
         """The first file that was written to since it was looked at, even if it has its old content again.

@@ -13,10 +13,20 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from image_classifier.project.definition import DEFINITION, LOCK, Inputs, Project, Stage, read_lock, read_project
+from image_classifier.project.definition import (
+    DEFINITION,
+    LOCK,
+    Inputs,
+    Project,
+    Stage,
+    parse_record,
+    read_lock,
+    read_project,
+)
 from image_classifier.project.hashing import file_md5, is_code, path_md5
 from image_classifier.project.locations import INPUTS
 from image_classifier.project.params import read_settings
+from image_classifier.project.settings import changed_setting
 from image_classifier.system.errors import UserError
 from image_classifier.system.files import replacing, write_json
 
@@ -65,10 +75,15 @@ def write_inputs(stage: Stage, inputs: Inputs) -> None:
 
 
 def stages_of_other_code(project: Project) -> list[str]:
-    """The stages that `dvc.lock` records with other code than is on disk; `dvc repro` would run them again."""
+    """The stages that `dvc.lock` records with other code than is on disk; `dvc repro` would run them again.
+
+    Stages with other settings are left out: they run again for these.
+    """
     found = []
     for name, record in read_lock().items():
         if name not in project.stages:  # DVC keeps the record of a stage that was removed
+            continue
+        if changed_setting(record.inputs.settings, project.settings_of(name)):
             continue
         recorded = {path: md5 for path, md5 in record.inputs.files.items() if is_code(path)}
         code = [Path(path) for path in project.stages[name].deps if is_code(path)]
@@ -85,7 +100,7 @@ def remove_false_records() -> list[str]:
         if not path.exists() or record.outs.get(path.as_posix()) != file_md5(path):
             continue  # the outputs on disk are not those of this record
         ran_with = Inputs(**json.loads(path.read_text(encoding="utf-8")))
-        if change := ran_with.difference(record.inputs):
+        if change := ran_with.difference(record.inputs, LOCK):
             _remove(stage)
             removed.append(f"removed from {LOCK}: {stage}, recorded with a change that it did not run with ({change})")
     return removed
@@ -95,17 +110,17 @@ def _remove(stage: str) -> None:
     """Remove a stage's record from `dvc.lock`, and from DVC's run cache, where it would be found again."""
     yaml = YAML()
     content = yaml.load(LOCK)
-    false = content["stages"].pop(stage)
+    false = parse_record(content["stages"].pop(stage))
     with replacing(LOCK) as new:
         yaml.dump(content, new)
     from dvc.repo import Repo  # 1 s, in this rare case only
 
     for file in Path(Repo().stage_cache.cache_dir).glob("*/*/*"):
         try:
-            cached = read_settings(file)
-        except UserError:  # a damaged file, which DVC skips, too
+            cached = parse_record(read_settings(file))
+        except (UserError, AttributeError, KeyError, TypeError):  # a damaged file, which DVC skips, too
             continue
-        if isinstance(cached, dict) and all(cached.get(kind) == false.get(kind) for kind in ("cmd", "params", "deps")):
+        if cached == false:
             file.unlink()
             with suppress(OSError):  # it is not empty
                 file.parent.rmdir()  # an empty folder makes DVC 3.67 end with a TypeError

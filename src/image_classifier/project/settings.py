@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from image_classifier.project import locations
@@ -34,11 +35,11 @@ def select(settings: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return {name: value for name, value in flat(settings).items() if f"{name}.".startswith(chosen)}
 
 
-def changed_setting(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """The first setting that has another value now, is new or is gone, in words."""
+def changed_setting(then: Mapping[str, Any], now: Mapping[str, Any], source: Path = locations.PARAMS) -> str | None:
+    """The first setting that has another value now, is new or is gone, in words; `source` holds the values of now."""
     for name in sorted(then.keys() | now.keys()):
         if then.get(name) != now.get(name):
-            return f"{name} {then.get(name, 'not set')}, {locations.PARAMS} has {now.get(name, 'no such setting')}"
+            return f"{name} {then.get(name, 'not set')}, {source} has {now.get(name, 'no such setting')}"
     return None
 
 

@@ -16,6 +16,7 @@ from image_classifier.tracking.provenance import (
     DIRTY,
     code_tags,
     have_same_code,
+    is_code_on_disk,
     reconstruction_tags,
 )
 from image_classifier.tracking.runs import set_tags
@@ -42,11 +43,14 @@ def note_commit(
                 yield f"noted that not all results were made by the code of commit {commit}"
             else:
                 yield f"noted commit {commit}, whose code made all results of the run"
-    elif not noted:
+    elif DIRTY not in run.data.tags:  # reconstructed from the files
         tags, _ = reconstruction_tags()
-        if COMMIT in tags:
-            set_tags(store, run, tags)
-            yield f"noted commit {tags[COMMIT][:8]}, which recorded {LOCK}"
+        if commit := noted or tags.get(COMMIT):
+            is_its_code = _is_code_of(project, shown, completed) and is_code_on_disk(commit)
+            set_tags(store, run, tags | {COMMIT: commit, DIRTY: "false" if is_its_code else "true"})
+            but = "" if is_its_code else "; whether its code made all results of the run is not known"
+            if not noted or but:
+                yield f"noted commit {commit[:8]}, which recorded {LOCK}{but}"
         elif code_tags(project):
             _warn(f"MLflow run {run.info.run_name} has no commit. Commit {LOCK}")
 

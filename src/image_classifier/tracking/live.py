@@ -37,25 +37,9 @@ class LiveRun:
         with self._or_silence():
             store = open_store(project.params.runtime.experiment)
             runs.close_dead_runs(store, locked_workspace=workspace_id())
-            training = training_key(inputs)
-            tags = {runs.TRAINING: training, **code_tags(project), **machine_tags(project.params.compute.device)}
-            tags |= process_tags()
-            earlier = runs.unpublished_trainings(store, training)
-            alike = [run for run in earlier if runs.has_settings(run, project.tracked)]
-            fitting = [run for run in alike if finished or not runs.metric_names(run)]
-            if fitting:
-                run = fitting[-1]
-                earlier.remove(run)
-                store.client.update_run(run.info.run_id, runs.RUNNING)
-                runs.set_tags(store, run, tags)
-                self.logged.update(runs.logged_values(store, run))
-            else:  # named by the training, since there are no weights yet
-                name = f"{runs.short_name(project)}-training-{training[:8]}"
-                run = runs.create_run(store, project.tracked, name, tags)
-            hand_over(store, earlier, run)
-            for superseded in earlier:  # this training repeats all of their epochs
-                store.client.delete_run(superseded.info.run_id)
+            run = _claim_run(store, project, training_key(inputs), starts_over=not finished)
             self.target = store, run
+            self.logged.update(runs.logged_values(store, run))
             self.monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
                 run.info.run_id, SYSTEM_SECONDS, resume_logging=True
             )
@@ -75,9 +59,10 @@ class LiveRun:
         """Set how the run ended. A store that failed before is tried once more."""
         if self.target:
             store, run = self.target
-            with suppress(Exception) if self.failed else self._or_silence():
-                if self.monitor:
+            if self.monitor:
+                with suppress(Exception):  # samples of the machine are no results
                     self.monitor.finish()
+            with suppress(Exception) if self.failed else self._or_silence():
                 runs.end(store, run, status)
 
     @contextmanager
@@ -87,6 +72,29 @@ class LiveRun:
         except Exception as error:  # no error here may stop the training
             self.failed = True
             warn(error, "training continues without it")
+
+
+def _claim_run(store: Store, project: Project, training: str, starts_over: bool) -> Run:
+    """The run that this training continues, or a new one; other unpublished runs of this training are removed.
+
+    A training that `starts_over` repeats all epochs, so it continues only a run without values.
+    """
+    tags = {runs.TRAINING: training, **process_tags(), **code_tags(project)}
+    tags |= machine_tags(project.params.compute.device)
+    earlier = runs.unpublished_trainings(store, training)
+    alike = [run for run in earlier if runs.has_settings(run, project.tracked)]
+    fitting = [run for run in alike if not (starts_over and runs.metric_names(run))]
+    if fitting:
+        claimed = fitting[-1]
+        earlier.remove(claimed)
+        store.client.update_run(claimed.info.run_id, runs.RUNNING)
+        runs.set_tags(store, claimed, tags)
+    else:  # named by the training, since there are no weights yet
+        claimed = runs.create_run(store, project.tracked, f"{runs.short_name(project)}-training-{training[:8]}", tags)
+    claimed = hand_over(store, earlier, claimed)
+    for run in earlier:
+        store.client.delete_run(run.info.run_id)
+    return claimed
 
 
 @contextmanager

@@ -58,6 +58,11 @@ def have_same_code(commit: str, other: str) -> bool:
     return _ask("diff", "--quiet", commit, other, "--", *CODE) is not None
 
 
+def is_code_on_disk(commit: str) -> bool:
+    """Whether the files of this folder have a commit's code."""
+    return have_same_code(commit, "HEAD") and _status(*CODE) == ""
+
+
 def _status(*paths: str) -> str | None:
     """Git's list of changes and new files."""
     return _ask("status", "--porcelain", "--", *paths)

@@ -130,17 +130,14 @@ class _Publisher:
 
     def claim_run(self, completed: Mapping[str, Inputs]) -> tuple[Run, list[str]]:
         """The run of this state: published before, followed live, or new. Other runs of this state are removed."""
-        actions = []
         training = training_key(completed.get("train") or read_lock()["train"].inputs)
         candidates = runs.tagged(self.store, runs.STATE, self.state)
         candidates += reversed(runs.unpublished_trainings(self.store, training))  # the newest training first
         shown = (run for run in candidates if runs.has_settings(run, self.project.tracked))
         fitting = next((run for run in shown if self.missing_values(run) is not None), None)
-        for run in candidates:
-            if run is not fitting:
-                self.store.client.delete_run(run.info.run_id)
-                reason = "a duplicate of it" if fitting else "whose settings or values differ from the files"
-                actions.append(f"removed {run.info.run_name}, {reason}")
+        removed = [run for run in candidates if run is not fitting]
+        reason = "a duplicate of it" if fitting else "whose settings or values differ from the files"
+        actions = [f"removed {run.info.run_name}, {reason}" for run in removed]
         identity = {runs.STATE: self.state, runs.MODEL: self.model_md5, runs.TRAINING: training, CHECKED: "true"}
         if fitting is None:
             if completed:
@@ -151,8 +148,10 @@ class _Publisher:
             actions.append(f"created {self.name()}" + ("" if completed else f", reconstructed from {LOCK}"))
         elif runs.set_tags(self.store, fitting, identity) and runs.STATE not in fitting.data.tags:
             actions.append(f"the run followed live is {self.name(fitting)} now")
-        removed = [run for run in candidates if run.info.run_id != fitting.info.run_id]
-        return hand_over(self.store, removed, fitting), actions
+        fitting = hand_over(self.store, removed, fitting)
+        for run in removed:
+            self.store.client.delete_run(run.info.run_id)
+        return fitting, actions
 
     def missing_values(self, run: Run) -> Values | None:
         """The values that a run lacks; None if some of its values differ from the files, since MLflow keeps them."""
@@ -223,6 +222,9 @@ class _Publisher:
             if runs.set_tags(self.store, run, {SAME_WEIGHTS: first.run_id}):
                 updated.append("tags")
             description += f"\n\nThe weights are those of run {first.run_name} ({first.run_id})."
+        elif SAME_WEIGHTS in run.data.tags:  # the first run was deleted
+            client.delete_tag(run_id, SAME_WEIGHTS)
+            updated.append("tags")
         if run.info.run_name != self.name(run):
             client.update_run(run_id, name=self.name(run))
             updated.append("name")

@@ -84,7 +84,7 @@ def why_stale(project: Project, inputs: Inputs, records: Mapping[str, Record]) -
     `dvc repro --single-item` and `--downstream` run a stage although a stage before it has other settings now.
     """
     for name, stage in project.stages.items():
-        if not inputs.files.keys() & set(stage.outs):
+        if not any(is_inside(path, out) for path in inputs.files for out in stage.outs):
             continue
         if name not in records:
             return f"{name} has not run: run `dvc repro`"
@@ -96,6 +96,11 @@ def why_stale(project: Project, inputs: Inputs, records: Mapping[str, Record]) -
         if reason := why_stale(project, records[name].inputs, records):
             return reason
     return None
+
+
+def is_inside(path: str, out: str) -> bool:
+    """Whether a dependency is an output, lies in one, or holds one."""
+    return Path(path).is_relative_to(out) or Path(out).is_relative_to(path)
 
 
 def _why_outdated(
