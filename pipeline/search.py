@@ -7,11 +7,12 @@ results; the best one has the highest validation accuracy. Trials are DVC experi
 run in MLflow. To continue a stopped search, start the same command again: finished trials are not run again.
 """
 
+import sys
 from argparse import ArgumentParser
 from collections.abc import Mapping
 from typing import Any
 
-from image_classifier.compare.members import group_name, run_once
+from image_classifier.compare.members import FailedError, group_name, run_once
 from image_classifier.project.definition import Project
 from image_classifier.project.params import parse_params, read_yaml
 from image_classifier.system.errors import UserError
@@ -20,7 +21,10 @@ from pipeline.stage import main, one_or_more
 
 
 def run_search(project: Project, count: int, ranges: Mapping[str, str], name: str | None) -> None:
-    """Run the trials that are missing, and print all results; a UserError if there are no held-out images."""
+    """Run the trials that are missing, and print all results; the others go on if one fails.
+
+    A UserError if there are no held-out images, or if no trial finishes.
+    """
     if not project.params.data.validation_images:
         raise UserError("data.validation_images is 0, so the test set would choose: set it above 0, such as 5000")
     space = read_space(project, ranges)
@@ -32,11 +36,20 @@ def run_search(project: Project, count: int, ranges: Mapping[str, str], name: st
     rows, states = [], set()
     for number in range(count):
         trial = study.ask(space)
-        run = run_once(project, group, f"trial{number}", trial.params)
+        member, values = f"trial{number}", map(str, trial.params.values())
+        try:
+            run = run_once(project, group, member, trial.params)
+        except FailedError as error:  # such as a rate at which a training diverges
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            rows.append([f"{group}-{member}", *values, "failed"])
+            continue
         accuracy = run.history[-1].held_out_accuracy
         study.tell(trial, accuracy)
         states.add(run.state)
-        rows.append([run.name, *map(str, trial.params.values()), f"{accuracy:.2%}"])
+        rows.append([run.name, *values, f"{accuracy:.2%}"])
+    if not states:
+        raise UserError("no trial finished; correct the reasons above, then start the same command again")
     best = rows[study.best_trial.number]
     print(f"\n{as_text([['trial', *space, 'validation accuracy'], *rows])}\n")
     print(f"{best[0]} is the best. Its validation accuracy is optimistic, since it chose the trial.")

@@ -263,6 +263,20 @@ def test_a_search_continues_and_names_the_best_by_validation_accuracy(
         search.run_search(read_project(), 2, {"train.lr_max": "log:0.1..0.2"}, "tiny")
 
 
+def test_a_trial_that_fails_stops_no_other(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    overlay(locations.PARAMS, {"data": {"validation_images": 100}}, locations.PARAMS)
+    commit(project, "Hold images out")
+    ranges = {"train.batch_size": "64,128", "train.ghost_batch": "64"}  # together only with 128
+    search.run_search(read_project(), 3, ranges, "tiny")
+    printed, errors = capfd.readouterr()
+    failed = re.findall(r"^tiny-trial\d +64 +64 +failed$", printed, re.M)
+    finished = re.findall(r"^tiny-trial\d +128 +64 +\d+\.\d+%$", printed, re.M)
+    assert failed
+    assert finished
+    assert len(failed + finished) == 3
+    assert errors.count("failed; correct the reason above") == len(failed)
+
+
 @pytest.mark.parametrize(
     ("validation_images", "ranges", "message"),
     [

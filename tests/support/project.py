@@ -28,6 +28,7 @@ TINY: dict[str, dict[str, object]] = {
         "optimizer": "sgd",
         "early_epochs": 0,
     },
+    "evaluate": {"grid_images": 4},
     "gradcam": {"images": 6, "grid_images": 4},
     "compute": {"device": "cpu", "precision": "fp32", "compile": "off", "threads": 1},
     "runtime": {"workers": 0},
