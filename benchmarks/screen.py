@@ -77,8 +77,13 @@ def main(results: Path) -> None:
     """Train, write what came of each training, and print the effects."""
     settings = list(trainings())
     of_all = zip(settings, design(), train_all(settings, PROCESSES), strict=True)
-    write_rows(results, ([{"seed": params.train.seed, **dict(zip(FACTORS, levels, strict=True)), **rows[-1]}]
-                         for params, levels, rows in of_all))  # fmt: skip
+    write_rows(
+        results,
+        (
+            [{"seed": params.train.seed, **dict(zip(FACTORS, levels, strict=True)), **rows[-1]}]
+            for params, levels, rows in of_all
+        ),
+    )
     with results.open(encoding="utf-8", newline="") as file:
         for name, (effect, interval) in effects(list(csv.DictReader(file))).items():
             print(f"{name:16} {effect:+.2f}, {LEVEL:.0%} interval {interval:+.2f}")

@@ -49,11 +49,17 @@ def _explain_missing_module(kind: type[BaseException], error: BaseException, tra
     if not name:
         sys.__excepthook__(kind, error, trace)
     elif name.split(".")[0] not in ("pipeline", "image_classifier"):
-        print(f"error: no package {name} for {sys.executable}: `source .venv/bin/activate` if this is another Python, "
-              "else `pip install -r requirements.txt`, or what your own code needs", file=sys.stderr)  # fmt: skip
+        print(
+            f"error: no package {name} for {sys.executable}: `source .venv/bin/activate` if this is another Python, "
+            "else `pip install -r requirements.txt`, or what your own code needs",
+            file=sys.stderr,
+        )
     elif os.environ.get("DVC_ROOT", "") not in ("", str(Path.cwd())):
-        print(f"error: no module {name} in this experiment's copy of the project: `git add` its file, then start the "
-              "experiment again", file=sys.stderr)  # fmt: skip
+        print(
+            f"error: no module {name} in this experiment's copy of the project: `git add` its file, then start the "
+            "experiment again",
+            file=sys.stderr,
+        )
     else:
         sys.__excepthook__(kind, error, trace)
 

@@ -70,8 +70,16 @@ def run(compute: ComputeParams, gradcam: GradCAMParams) -> None:
         inputs = [photo, method, layer, opacity]
         gr.on([changed.change for changed in inputs], explain, inputs, [bars, heat])
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # fetches no fonts
-    _, address, _ = page.launch(server_name="127.0.0.1", share=False, ssr_mode=False, footer_links=[], quiet=True,
-        prevent_thread_lock=True, theme=theme, css_paths=Path(__file__).with_suffix(".css"))  # fmt: skip
+    _, address, _ = page.launch(
+        server_name="127.0.0.1",
+        share=False,
+        ssr_mode=False,
+        footer_links=[],
+        quiet=True,
+        prevent_thread_lock=True,
+        theme=theme,
+        css_paths=Path(__file__).with_suffix(".css"),
+    )
     print(f"the page is on {address} (Ctrl-C ends it)", flush=True)
     page.block_thread()
 

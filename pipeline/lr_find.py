@@ -27,9 +27,13 @@ from pipeline.stage import main
 
 
 def run(
-    data: DataParams, augment: AugmentParams, model: ModelParams, lr_find: LRFindParams, train: TrainParams,
+    data: DataParams,
+    augment: AugmentParams,
+    model: ModelParams,
+    lr_find: LRFindParams,
+    train: TrainParams,
     compute: ComputeParams,
-) -> None:  # fmt: skip
+) -> None:
     """Write the sweep and the suggestions; stage evaluate draws them, so a new plot needs no new sweep."""
     resolved = prepare_compute(compute)
     dataset = load_dataset(locations.DATA / data.dataset)
@@ -48,9 +52,13 @@ def run(
 
 
 def run_sweep(
-    dataset: Dataset, data: TrainingData, model: ModelParams, lr_find: LRFindParams, train: TrainParams,
+    dataset: Dataset,
+    data: TrainingData,
+    model: ModelParams,
+    lr_find: LRFindParams,
+    train: TrainParams,
     compute: Compute,
-) -> LRSweep:  # fmt: skip
+) -> LRSweep:
     """Train a new network, made from the sweep's own seed, for a few steps at a rising learning rate."""
     trainer = Trainer(train, LearningRates(lr_find.start_lr, lr_find.end_lr), compute)
     state = trainer.start(dataset, model, lr_find.seed)

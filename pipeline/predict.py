@@ -146,9 +146,11 @@ if __name__ == "__main__":
     parser.add_argument("images", nargs="+", type=path_of, metavar="IMAGE_OR_FOLDER")
     parser.add_argument("--top", type=int, default=3, help="classes to show, the most probable first (default: 3)")
     parser.add_argument(
-        "--format", choices=("table", "json", "csv"), default="table",
+        "--format",
+        choices=("table", "json", "csv"),
+        default="table",
         help="print a table (default), one JSON object per line, or CSV",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--gradcam", type=path_of, metavar="FOLDER", help="write each image beside its heat map to this folder"
     )

@@ -70,9 +70,9 @@ def load_dataset(folder: Path) -> Dataset:
         arrays: dict[str, Any] = {
             name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS
         }
-    except (OSError, EOFError, ValueError) as error:
+        return Dataset(about["name"], tuple(about["classes"]), tuple(about["mean"]), tuple(about["std"]), **arrays)
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"no data set in {folder} ({error}): run `dvc repro download`") from None
-    return Dataset(about["name"], tuple(about["classes"]), tuple(about["mean"]), tuple(about["std"]), **arrays)
 
 
 def split_validation(labels: Labels, num_images: int, seed: int) -> tuple[Indices, Indices]:

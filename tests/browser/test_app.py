@@ -48,11 +48,14 @@ def test_a_photo_gets_its_name_and_a_map_from_the_demos_model_and_goes_nowhere(e
     uploads = tmp_path / "uploads"
     uploads.mkdir()
     environment = os.environ | {
-        "PYTHONPATH": str(PROJECT), "GRADIO_SERVER_PORT": str(port), "TMPDIR": str(uploads),
-    }  # fmt: skip
+        "PYTHONPATH": str(PROJECT),
+        "GRADIO_SERVER_PORT": str(port),
+        "TMPDIR": str(uploads),
+    }
     with log.open("wb") as output:
-        app = subprocess.Popen([sys.executable, "-m", "pipeline.app"], cwd=tmp_path, env=environment, stdout=output,
-                               stderr=output)  # fmt: skip
+        app = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.app"], cwd=tmp_path, env=environment, stdout=output, stderr=output
+        )
     asked_elsewhere = []
 
     def stay_here(route: Route) -> None:

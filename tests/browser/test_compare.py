@@ -115,8 +115,10 @@ def test_each_card_has_what_both_networks_say_and_their_own_maps(opened: Page, p
     for each, caption in zip((first, other), words[1:], strict=True):
         evaluation = each.evaluation
         assert caption.split("\n") == [
-            evaluation.classes[evaluation.predicted[index]], f"{evaluation.confidence[index]:.1%}", each.name,
-        ]  # fmt: skip
+            evaluation.classes[evaluation.predicted[index]],
+            f"{evaluation.confidence[index]:.1%}",
+            each.name,
+        ]
     indices, text = np.array(shown(opened)), project.path.read_text(encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project.folder)

@@ -290,8 +290,10 @@ def test_without_scripts_the_page_shows_only_what_works(browser: Browser, projec
         assert {link.get_attribute("href") for link in page.locator("a[href]:visible").all()} == sections
         assert page.locator(".mistake:visible").count() == len(project.evaluation.misclassified)
         assert page.get_by_text("Choose a count").is_hidden()
-        bottom, top = (page.locator(place).evaluate(f"one => one.getBoundingClientRect().{side}")
-                       for place, side in ((".legend", "bottom"), ("#gallery", "top")))  # fmt: skip
+        bottom, top = (
+            page.locator(place).evaluate(f"one => one.getBoundingClientRect().{side}")
+            for place, side in ((".legend", "bottom"), ("#gallery", "top"))
+        )
         assert top - bottom >= 16
 
 
@@ -343,8 +345,10 @@ def test_any_number_of_classes_with_long_names_fits_a_phone(page: Page, tmp_path
 @pytest.mark.parametrize("size_px", [64, 96])
 def test_images_of_any_size_are_shown_whole_in_their_tiles(page: Page, tmp_path: Path, size_px: int) -> None:
     report = make_report(("cat", "dog", "frog"), 5)
-    larger = {name: getattr(report, name).repeat(size_px // 32, axis=1).repeat(size_px // 32, axis=2)
-              for name in ("images", "for_predicted", "for_true")}  # fmt: skip
+    larger = {
+        name: getattr(report, name).repeat(size_px // 32, axis=1).repeat(size_px // 32, axis=2)
+        for name in ("images", "for_predicted", "for_true")
+    }
     file = tmp_path / "large.html"
     file.write_text(replace(report, **larger).render(), encoding="utf-8")
     page.goto(file.as_uri())

@@ -111,8 +111,15 @@ def test_ratios_are_taken_within_a_round_and_their_median_is_shown() -> None:
     assert ours["step_cpu_seconds"] == 5.0
     assert ours["images_per_second"] == 20.0
     assert figures["contenders"][PLAIN]["step_cpu_ratio"][PLAIN] == 1.0
-    about = {"cores": 2, "cpu": "a CPU", "python": "3", "packages": {"torch": "2"}, "images": "random images",
-             "commit": "c0ffee", "training": {"batch_size": 100}}  # fmt: skip
+    about = {
+        "cores": 2,
+        "cpu": "a CPU",
+        "python": "3",
+        "packages": {"torch": "2"},
+        "images": "random images",
+        "commit": "c0ffee",
+        "training": {"batch_size": 100},
+    }
     row = "| this project (cpu, bf16, 2 threads) | 5.00 | 20 | 1.0 | 0.40 |"
     assert row in as_markdown(about, figures)
 
@@ -145,21 +152,28 @@ def one_round(slowness: float, ours: float) -> dict[str, object]:
     return {
         "contenders": {
             name: {
-                "step": both(seconds * slowness), "epoch": both(3 * seconds * slowness), "peak_bytes": 1e9,
+                "step": both(seconds * slowness),
+                "epoch": both(3 * seconds * slowness),
+                "peak_bytes": 1e9,
                 "compute": "cpu, bf16, 2 threads",
             }
             for name, seconds in laps.items()
         },
         "products": {
-            "flops_per_image": 1e9, "flops_per_second": {"float32": 1e11, "float32, oneDNN": 2e11, "bfloat16": 4e11}
+            "flops_per_image": 1e9,
+            "flops_per_second": {"float32": 1e11, "float32, oneDNN": 2e11, "bfloat16": 4e11},
         },
         "start_up": dict.fromkeys(STAGES, both(1.0)),
-    }  # fmt: skip
+    }
 
 
 PARTS = {
     "overhead": {
-        "bare_step": 1.0, "loop_over_bare": 1.01, "checkpoint": 0.98, "logging": 0.98, "evaluated_image": 9.8e-4
+        "bare_step": 1.0,
+        "loop_over_bare": 1.01,
+        "checkpoint": 0.98,
+        "logging": 0.98,
+        "evaluated_image": 9.8e-4,
     },
     "growth": [
         {"images": [100, 200], "cpu": [3.0, 4.0], "start": both(20.0), "finish": both(4.0)},
@@ -168,7 +182,7 @@ PARTS = {
     "memory": {"100": 600_000_000, "200": 700_000_000, "400": 900_000_000},
     "input_pipeline": {"this project": 10_000.0},
     "no_op": [both(1.0)],
-}  # fmt: skip
+}
 
 
 def test_every_variant_of_the_recipe_is_trained_and_becomes_a_run(
@@ -211,8 +225,10 @@ def test_the_design_of_the_screen_tells_all_effects_apart_even_if_trainings_are_
     for levels in screen.design()[:26]:
         gain = sum(level / 2 * effect for level, effect in zip(levels, planted.values(), strict=True))
         accuracy = 0.93 + gain / 100
-        rows.append({name: str(level) for name, level in zip(planted, levels, strict=True)}
-                    | {"validation_accuracy": str(accuracy)})  # fmt: skip
+        rows.append(
+            {name: str(level) for name, level in zip(planted, levels, strict=True)}
+            | {"validation_accuracy": str(accuracy)}
+        )
     found = screen.effects(rows)
     assert {name: effect for name, (effect, _) in found.items()} == pytest.approx(planted, abs=1e-6)
 

@@ -157,8 +157,13 @@ def test_a_block_runs_as_it_is_printed(
     with log.open("wb") as output:
         shell = subprocess.Popen(
             ["bash", "-eu", "-o", "pipefail", "-c", script(block, ports)],
-            cwd=clone, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
+            cwd=clone,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
     if any(SERVES.match(line) for line in block.text.splitlines()):
         servers.append(shell.pid)
     status = shell.wait(timeout=600)

@@ -230,16 +230,25 @@ def seeds_row(name: str) -> str:
 
 
 SCREENED = {  # the cells of each factor's row: the recipe's level, the other
-    "padding": "4 | 2", "weight_decay": "0.0005 | 0.002", "peak_epoch": "2 | 3", "lr_max": "0.22, found | 0.15",
-    "momentum": "0.6 | 0.8", "ema_decay": "0 | 0.99", "cutout": "0 | 8", "epochs": "12, 6 | 13, 8",
-    "lr_min": "0.008, found | 0.001", "label_smoothing": "0.2 | 0.1",
-}  # fmt: skip
+    "padding": "4 | 2",
+    "weight_decay": "0.0005 | 0.002",
+    "peak_epoch": "2 | 3",
+    "lr_max": "0.22, found | 0.15",
+    "momentum": "0.6 | 0.8",
+    "ema_decay": "0 | 0.99",
+    "cutout": "0 | 8",
+    "epochs": "12, 6 | 13, 8",
+    "lr_min": "0.008, found | 0.001",
+    "label_smoothing": "0.2 | 0.1",
+}
 
 
 def recipe() -> list[str]:
     h200, fast94 = (SeedSample.of(many_seeds(f"h200-{name}-seeds")) for name in ("default", "fast94"))
-    times = {name: f"{minutes(f'{name}-seeds', 'cpu_minutes'):.0f} | {minutes(f'{name}-seeds'):.0f}"
-             for name in ("fast90", "fast94")}  # fmt: skip
+    times = {
+        name: f"{minutes(f'{name}-seeds', 'cpu_minutes'):.0f} | {minutes(f'{name}-seeds'):.0f}"
+        for name in ("fast90", "fast94")
+    }
     each = [f"{accuracy:.2f}" for accuracy in many_seeds("h200-default-seeds")]
     ours, xeon, amd, fast = "default-seeds/seed0", "intel-24-epochs", "amd-24-epochs", "intel-7-epochs"
     of_all, error = "default-seeds", "expected_calibration_error"

@@ -101,6 +101,9 @@ def test_all_exact_versions_are_installed_and_a_failure_is_shown(project: Path, 
     (project / "requirements.txt").write_text(REQUIREMENTS, encoding="utf-8")
     assert make(project, indexes).returncode == 0
     assert installed(project) == {
-        "filelock": "4.2.11", "nvidia_cudnn_cu13": "9.24.0.43", "torch": "2.14.1", "torchvision": "0.29.1",
+        "filelock": "4.2.11",
+        "nvidia_cudnn_cu13": "9.24.0.43",
+        "torch": "2.14.1",
+        "torchvision": "0.29.1",
         "triton": "3.8.0",
-    }  # fmt: skip
+    }

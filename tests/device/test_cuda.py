@@ -63,14 +63,25 @@ def test_bf16_comes_first_where_the_gpu_has_it() -> None:
     assert native_precisions(torch.device("cuda"))[0] == ("bf16" if has_bf16 else "fp16")
 
 
-@pytest.mark.parametrize(("precision", "optimizer", "compiler"), [
-    ("fp32", "sgd", "off"), ("bf16", "muon", "off"), ("fp16", "sgd", "off"), ("bf16", "sgd", "on"),
-    ("fp16", "muon", "on"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("precision", "optimizer", "compiler"),
+    [
+        ("fp32", "sgd", "off"),
+        ("bf16", "muon", "off"),
+        ("fp16", "sgd", "off"),
+        ("bf16", "sgd", "on"),
+        ("fp16", "muon", "on"),
+    ],
+)
 def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(
-    precision: str, optimizer: str, compiler: str, digits: Dataset, data: TrainingData, tiny_params: Params,
+    precision: str,
+    optimizer: str,
+    compiler: str,
+    digits: Dataset,
+    data: TrainingData,
+    tiny_params: Params,
     tmp_path: Path,
-) -> None:  # fmt: skip
+) -> None:
     compute = on_gpu(tiny_params, precision=precision, compile=compiler)
     training = trainer(tiny_params, compute, optimizer=optimizer)
     whole = training.start(digits, tiny_params.model, seed=0)

@@ -51,8 +51,10 @@ def test_a_project_in_order_gets_a_line_for_each_check_in_a_second(workspace: Pa
     assert levels <= {"ok", "warning"}  # warnings concern this machine: its packages, its disk
     modules = subprocess.run(
         [sys.executable, "-c", "import sys, pipeline.doctor; print('torch' in sys.modules, 'mlflow' in sys.modules)"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert modules.stdout == "False False\n"
 
 
@@ -272,10 +274,13 @@ def test_a_read_only_folder_and_store_are_named(workspace: Path) -> None:
     shutil.copytree("pipeline", "build/demo/pipeline")  # of an earlier demo
     script = 'mount --bind . . && mount -o remount,bind,ro . && cd "$PWD" && exec "$0" -m "$1"'
     done, demo = (
-        subprocess.run(["unshare", "--map-root-user", "--mount", "sh", "-c", script, sys.executable, module],
-                       capture_output=True, text=True)
+        subprocess.run(
+            ["unshare", "--map-root-user", "--mount", "sh", "-c", script, sys.executable, module],
+            capture_output=True,
+            text=True,
+        )
         for module in ("pipeline.doctor", "pipeline.demo")
-    )  # fmt: skip
+    )
     if done.stderr.startswith(("unshare: ", "mount: ")):
         pytest.skip("this user may make no namespaces")
     assert f"error:   no file can be made in {workspace} (Read-only file system)" in done.stdout

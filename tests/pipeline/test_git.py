@@ -53,8 +53,13 @@ def test_new_code_is_noted_although_a_user_hides_new_files(workspace: Path) -> N
 def test_a_user_may_have_git_show_signatures(workspace: Path, tmp_path: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
     (tmp_path / "signers").write_text(f"test@example.org {(tmp_path / 'key.pub').read_text()}", encoding="utf-8")
-    settings = {"gpg.format": "ssh", "user.signingKey": f"{tmp_path}/key", "commit.gpgSign": "true",
-                "gpg.ssh.allowedSignersFile": f"{tmp_path}/signers", "log.showSignature": "true"}  # fmt: skip
+    settings = {
+        "gpg.format": "ssh",
+        "user.signingKey": f"{tmp_path}/key",
+        "commit.gpgSign": "true",
+        "gpg.ssh.allowedSignersFile": f"{tmp_path}/signers",
+        "log.showSignature": "true",
+    }
     for name, value in settings.items():
         git("config", name, value)
     (workspace / "dvc.lock").touch()

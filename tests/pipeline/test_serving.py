@@ -63,9 +63,20 @@ def server(tmp_path_factory: pytest.TempPathFactory, evaluated: Path, empty_stor
     shutil.copy(empty_store, folder / "mlruns" / "mlflow.db")
     port = free_port()
     command = [
-        sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "--host", "127.0.0.1",
-        "--port", str(port), "-m", f"models:/{params.runtime.registered_model}@champion",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "--env-manager",
+        "local",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "-m",
+        f"models:/{params.runtime.registered_model}@champion",
+    ]
     with pytest.MonkeyPatch.context() as patch, chdir(folder):
         patch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)

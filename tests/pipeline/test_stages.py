@@ -159,9 +159,14 @@ def test_all_tables_of_evaluate_agree() -> None:
     metrics = json.loads(locations.TEST_METRICS.read_text())
     assert metrics["accuracy"] == (359 - len(mistakes)) / 359
     assert set(metrics) == {
-        "accuracy", "loss", "top2_accuracy", "macro_f1", "expected_calibration_error", "per_class_accuracy",
+        "accuracy",
+        "loss",
+        "top2_accuracy",
+        "macro_f1",
+        "expected_calibration_error",
+        "per_class_accuracy",
         "flip_tta_accuracy",
-    }  # fmt: skip
+    }
 
     confusion = pd.read_csv(locations.CONFUSION, index_col="true", dtype={"true": str})
     assert confusion.to_numpy().sum() == 359
@@ -185,10 +190,14 @@ def test_all_tables_of_evaluate_agree() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        locations.LR_CURVE_PLOT, locations.LEARNING_CURVES, locations.CONFUSION_PLOT, locations.MISCLASSIFIED_PLOT,
-        locations.RELIABILITY_PLOT, locations.GRADCAM_PLOT,
+        locations.LR_CURVE_PLOT,
+        locations.LEARNING_CURVES,
+        locations.CONFUSION_PLOT,
+        locations.MISCLASSIFIED_PLOT,
+        locations.RELIABILITY_PLOT,
+        locations.GRADCAM_PLOT,
     ],
-)  # fmt: skip
+)
 def test_the_stages_leave_this_picture(path: Path) -> None:
     with Image.open(path) as picture:
         picture.verify()
@@ -227,8 +236,10 @@ def test_a_sweep_without_rates_stops_only_a_training_that_needs_them(
     assert vars(train.choose_rates(settings.train.model_copy(update=numbers))) == numbers
     evaluate.run(settings.data, settings.evaluate, settings.compute)
     assert {name for name, _ in Results({"lr_find": ()}, {}, has_other_settings=False, data_md5=None).values} == {
-        "lr_find/lr", "lr_find/loss", "lr_find/smoothed_loss"
-    }  # fmt: skip
+        "lr_find/lr",
+        "lr_find/loss",
+        "lr_find/smoothed_loss",
+    }
     locations.LR_FOUND.unlink()  # no file is another case
     with pytest.raises(UserError, match="is missing: run `dvc repro lr_find`"):
         evaluate.run(settings.data, settings.evaluate, settings.compute)

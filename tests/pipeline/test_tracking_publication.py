@@ -185,8 +185,9 @@ def test_a_change_to_evaluation_alone_is_a_new_run_of_the_same_model(project: Pa
     publish(read_project(), ran())
     first, second = active_runs(other)
     assert {first.data.params["evaluate.calibration_bins"], second.data.params["evaluate.calibration_bins"]} == {
-        "7", "15",
-    }  # fmt: skip
+        "7",
+        "15",
+    }
     assert first.outputs
     assert second.outputs
     assert first.outputs.model_outputs == second.outputs.model_outputs

@@ -53,6 +53,11 @@ def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Make `folder` the working directory, and unset variables that lead to other projects."""
     patch.chdir(folder)
     for variable in (
-        "CIFAR10_SOURCE", "DVC_EXP_BASELINE_REV", "DVC_EXP_NAME", "DVC_ROOT", "MLFLOW_TRACKING_URI", "PYTHONPATH"
-    ):  # fmt: skip
+        "CIFAR10_SOURCE",
+        "DVC_EXP_BASELINE_REV",
+        "DVC_EXP_NAME",
+        "DVC_ROOT",
+        "MLFLOW_TRACKING_URI",
+        "PYTHONPATH",
+    ):
         patch.delenv(variable, raising=False)

@@ -11,12 +11,12 @@ from image_classifier.report.report import Report
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
-    "\"><img src=x onerror=alert(1)>",
+    '"><img src=x onerror=alert(1)>',
     "$\\frac{$",
     "{{ 7 * 7 }}",
     "</style><b>&amp;",
     "]]>-->",
-)  # fmt: skip
+)
 
 
 def photographs(count: int) -> Images:

@@ -103,5 +103,13 @@ def test_a_data_set_cut_short_is_refused(digits: Dataset, tmp_path: Path) -> Non
         load_dataset(tmp_path / "digits")
 
 
+@pytest.mark.parametrize("about", ["[]", "null", "{}", '{"name": 1, "classes": 2, "mean": 3, "std": 4}'])
+def test_a_damaged_description_of_a_data_set_is_refused(digits: Dataset, tmp_path: Path, about: str) -> None:
+    save_dataset(digits, tmp_path / "digits")
+    (tmp_path / "digits" / "dataset.json").write_text(about)
+    with pytest.raises(UserError, match="run `dvc repro download`"):
+        load_dataset(tmp_path / "digits")
+
+
 def _contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}

@@ -40,8 +40,11 @@ class Comparison:
         """Indices of the images that a run gets wrong; first those where the true class's probability changed most."""
         one, other = self.first.evaluation, self.other.evaluation
         order = np.argsort(-np.abs(other.true_probability - one.true_probability), kind="stable")
-        chosen = {"fixed": ~one.right & other.right, "broken": one.right & ~other.right,
-                  "wrong in both": ~one.right & ~other.right}  # fmt: skip
+        chosen = {
+            "fixed": ~one.right & other.right,
+            "broken": one.right & ~other.right,
+            "wrong in both": ~one.right & ~other.right,
+        }
         return {name: order[of_these[order]] for name, of_these in chosen.items()}
 
     def class_changes(self) -> list[tuple[str, PairedCounts, Interval]]:

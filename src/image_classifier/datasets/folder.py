@@ -31,8 +31,10 @@ def make(data: DataParams) -> Made:
     root = Path(data.folder)
     inside = (*root.glob("*"), *root.glob("*/*"))
     if link := next((path for path in inside if path.is_symlink() and path.is_dir()), None):
-        raise UserError(f"{printable(link)} is a link to a folder, in which DVC sees no change: move that folder here, "
-                        "or let data.folder lead to where all classes are")  # fmt: skip
+        raise UserError(
+            f"{printable(link)} is a link to a folder, in which DVC sees no change: move that folder here, "
+            "or let data.folder lead to where all classes are"
+        )
     halves = [root / "train", root / "test"]
     # Beside classes such as bus and lorry, `train` is a class, too: it has pictures in it, and no folders.
     is_split = all(half.is_dir() for half in halves) or any([*half.glob("[!.]*/")] for half in halves)
@@ -40,16 +42,20 @@ def make(data: DataParams) -> Made:
     seen = {root / name for name in files_for_dvc(root)}
     files = (file for pictures in found for of_class in pictures.values() for file in of_class)
     if unseen := next((file for file in files if file.is_file() and file not in seen), None):
-        raise UserError(f"{printable(unseen)} is named in .dvcignore, so DVC would see no change of it: name another "
-                        "folder in data.folder, or correct .dvcignore")  # fmt: skip
+        raise UserError(
+            f"{printable(unseen)} is named in .dvcignore, so DVC would see no change of it: name another "
+            "folder in data.folder, or correct .dvcignore"
+        )
     if different := found[0].keys() ^ found[-1].keys():
         raise UserError(f"{root}: train and test must have the same classes; only one of them has {_named(different)}")
     classes, parts = tuple(found[0]), read_pictures(found, data)
     train, test = parts if is_split else split_test(*parts[0], data)
     for part, (_, labels) in (("training", train), ("test", test)):
         if lacking := {classes[index] for index in set(range(len(classes))) - set(labels.tolist())}:
-            raise UserError(f"{root}: the {part} set has no picture of {_named(lacking)}: add some, or raise or lower "
-                            "data.test_share")  # fmt: skip
+            raise UserError(
+                f"{root}: the {part} set has no picture of {_named(lacking)}: add some, or raise or lower "
+                "data.test_share"
+            )
     return classes, train, test
 
 
@@ -60,8 +66,10 @@ def find_pictures(folder: Path) -> Pictures:
         UserError: there are fewer than two classes, or their folders are not as they must be.
     """
     if not folder.is_dir():
-        raise UserError(f"there is no folder {printable(folder)}: make it, with one folder of pictures per class, or "
-                        "name another in data.folder")  # fmt: skip
+        raise UserError(
+            f"there is no folder {printable(folder)}: make it, with one folder of pictures per class, or "
+            "name another in data.folder"
+        )
     pictures: Pictures = {}
     for entry in _visible(folder):
         if entry.is_dir():
@@ -76,8 +84,9 @@ def find_pictures(folder: Path) -> Pictures:
         elif entry.name.lower().endswith(image_suffixes()):
             raise UserError(f"{printable(entry)} lies beside the folders of the classes: move it into one of them")
     if len(pictures) < 2:
-        raise UserError(f"{printable(folder)} needs two or more classes, each a folder of pictures; it has "
-                        f"{_named(pictures)}")  # fmt: skip
+        raise UserError(
+            f"{printable(folder)} needs two or more classes, each a folder of pictures; it has {_named(pictures)}"
+        )
     for name, files in pictures.items():
         if not files:
             raise UserError(f"class {_named([name])} has no pictures: add some, or remove its folder from {folder}")

@@ -104,8 +104,10 @@ def prepare_compute(params: ComputeParams) -> Compute:
     if threads > cpu_count():
         warnings.append(f"compute.threads is {threads}, and this process may use {cpu_count()} cores: slower than auto")
     if precision not in native:
-        warnings.append(f"compute.precision is {precision}, which this {device.type} has to emulate: slow; auto would "
-                        f"take {native[0]}")  # fmt: skip
+        warnings.append(
+            f"compute.precision is {precision}, which this {device.type} has to emulate: slow; auto would "
+            f"take {native[0]}"
+        )
     if rank == 0:
         for warning in warnings:
             print(f"warning: {warning}", file=sys.stderr)

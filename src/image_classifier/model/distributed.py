@@ -29,9 +29,17 @@ def run_in_processes(module: str, num_processes: int) -> None:
         raise UserError(f"compute.processes is {num_processes}; allowed here: 1 to {most}, two for each CPU core")
     # Without --local-addr, torchrun looks up this machine's name in the network, which may not know it.
     torchrun = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes", "1", "--local-addr", "127.0.0.1",
-        "--nproc-per-node", str(num_processes),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nnodes",
+        "1",
+        "--local-addr",
+        "127.0.0.1",
+        "--nproc-per-node",
+        str(num_processes),
+    ]
     environment = {"OMP_NUM_THREADS": "1", **os.environ}  # until compute.threads is set; torchrun warns without it
     process = subprocess.Popen([*torchrun, "-m", module], env=environment)
     try:

@@ -76,9 +76,17 @@ def draw_reliability(evaluations: Mapping[str, Evaluation], num_bins: int, drawi
         bins = evaluation.calibration(num_bins)
         axes.plot(bins.confidence, bins.accuracy, style, color=RIGHT, linewidth=1, label=short(name))
         # Not clipped at the frame: the biggest dot often lies at 100 % and 100 %.
-        axes.scatter(bins.confidence, bins.accuracy, s=dot_area(bins.counts / bins.counts.sum()), alpha=0.7, zorder=3,
-                     facecolor=RIGHT if style == "-" else "none", edgecolor=RIGHT, linewidth=0 if style == "-" else 1,
-                     clip_on=False)  # fmt: skip
+        axes.scatter(
+            bins.confidence,
+            bins.accuracy,
+            s=dot_area(bins.counts / bins.counts.sum()),
+            alpha=0.7,
+            zorder=3,
+            facecolor=RIGHT if style == "-" else "none",
+            edgecolor=RIGHT,
+            linewidth=0 if style == "-" else 1,
+            clip_on=False,
+        )
     axes.scatter([], [], s=dot_area(0.1), color=RIGHT, alpha=0.7, linewidth=0, label="10% of the images")
     axes.set(xlabel="confidence", ylabel="accuracy", title="Reliability", xlim=(0, 1), ylim=(0, 1))
     for axis in (axes.xaxis, axes.yaxis):

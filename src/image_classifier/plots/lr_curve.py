@@ -21,8 +21,16 @@ def plot_lr_curve(sweep: LRSweep, found: FoundRates | None, path: Path) -> None:
         # Named in the legend: a name beside its point covers lines or other names.
         for (lr, rules), marker in zip(_rules_by_rate(found) if found else (), MARKERS, strict=False):
             loss = float(np.interp(np.log(lr), np.log(sweep.lrs), sweep.smoothed))
-            axes.plot(lr, loss, marker, color=QUIET, markersize=8, markeredgecolor="white",
-                      label="\n".join(f"{rule}: {lr:.3g}" for rule in rules), zorder=3)  # fmt: skip
+            axes.plot(
+                lr,
+                loss,
+                marker,
+                color=QUIET,
+                markersize=8,
+                markeredgecolor="white",
+                label="\n".join(f"{rule}: {lr:.3g}" for rule in rules),
+                zorder=3,
+            )
         low, high = min(sweep.smoothed, default=0), max(sweep.smoothed, default=0)
         axes.set(xscale="log", xlabel="learning rate", ylabel="training loss", title="Learning-rate range test")
         if low < high:

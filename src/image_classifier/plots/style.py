@@ -64,7 +64,10 @@ STYLE: Any = {  # matplotlib types the keys as literals
 @contextmanager
 def drawing_of(width: float, height: float, style: Any = STYLE) -> Iterator[Figure]:
     """A figure of that size in inches to draw into."""
-    with matplotlib.rc_context(style), warnings.catch_warnings():
+    with (
+        matplotlib.style.context(["default", style]),
+        warnings.catch_warnings(),
+    ):  # whatever the user's matplotlibrc says
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")  # a box is drawn; tables show the name
         drawing = plt.figure(figsize=(width, height))
         try:

@@ -107,8 +107,9 @@ class TrainParams(Section):
         if self.lr_min != "find" and self.lr_max != "find" and self.lr_min >= self.lr_max:
             raise ValueError(f"lr_min is {self.lr_min:g}; it must be below lr_max, {self.lr_max:g}")
         if self.ghost_batch and not 2 <= self.ghost_batch <= self.batch_size // 2:
-            raise ValueError(f"ghost_batch is {self.ghost_batch}; allowed: 0, or 2 to half of batch_size, "
-                             f"{self.batch_size // 2}")  # fmt: skip
+            raise ValueError(
+                f"ghost_batch is {self.ghost_batch}; allowed: 0, or 2 to half of batch_size, {self.batch_size // 2}"
+            )
         return self
 
 

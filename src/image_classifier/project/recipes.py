@@ -53,6 +53,8 @@ def as_options(settings: Mapping[str, Any], project: Project) -> list[str]:
     """Settings by dotted name as options of `dvc exp run`, which turn params.yaml into the settings of `project`."""
     before, after = flat(read_settings(locations.PARAMS)), flat(project.settings)
     changes = [f"~{name}" for name in before if name not in after]  # of another network
-    changes += [f"{'' if name in before else '+'}{name}={json.dumps(value, ensure_ascii=False)}"
-                for name, value in settings.items()]  # fmt: skip
+    changes += [
+        f"{'' if name in before else '+'}{name}={json.dumps(value, ensure_ascii=False)}"
+        for name, value in settings.items()
+    ]
     return [word for change in changes for word in ("--set-param", change)]

@@ -14,9 +14,14 @@ from image_classifier.report.gradcam import heat_palette
 
 
 def plot_gradcam(
-    evaluation: Evaluation, shown: NDArray[np.int64], images: Images, for_predicted: Images, for_true: Images,
-    title: str, path: Path,
-) -> None:  # fmt: skip
+    evaluation: Evaluation,
+    shown: NDArray[np.int64],
+    images: Images,
+    for_predicted: Images,
+    for_true: Images,
+    title: str,
+    path: Path,
+) -> None:
     """Rows of image, overlay for predicted and overlay for true class (N, height, width, 3) of the mistakes `shown`."""
     columns = 2 if len(images) > 1 else 1
     rows = max(1, math.ceil(len(images) / columns))

@@ -40,8 +40,10 @@ DEAD_RATE = 1_000  # bytes/s; if slower, the last source is given up, too: CIFAR
 # What reading a truncated or corrupt archive raises; RuntimeError is from zip files, such as encrypted ones.
 _DAMAGE = (OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
 _COMPRESSED: Mapping[bytes, Any] = {  # by the first bytes
-    b"\x1f\x8b": gzip.GzipFile, b"BZh": bz2.BZ2File, b"\xfd7zXZ": lzma.LZMAFile,
-}  # fmt: skip
+    b"\x1f\x8b": gzip.GzipFile,
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ": lzma.LZMAFile,
+}
 
 
 class SourceError(Exception):
@@ -246,8 +248,15 @@ class _Pace:
             return
         rate = self._received / seconds
         if not sys.stderr.isatty():
-            shown = tqdm.format_meter(done, total or math.inf, seconds, unit="B", unit_scale=True, rate=rate,
-                bar_format="downloaded {n_fmt}B of {total_fmt}B, {rate_fmt}, {remaining} left")  # fmt: skip
+            shown = tqdm.format_meter(
+                done,
+                total or math.inf,
+                seconds,
+                unit="B",
+                unit_scale=True,
+                rate=rate,
+                bar_format="downloaded {n_fmt}B of {total_fmt}B, {rate_fmt}, {remaining} left",
+            )
             print(shown, file=sys.stderr, flush=True)
         if rate < self._min_rate:
             raise SourceError(f"it is slow, {rate / 1e3:.1f} kB/s over {seconds:.0f} s; what came is kept")

@@ -22,8 +22,10 @@ def locked(path: Path, timeout_seconds: float) -> Iterator[None]:
         raise
     except OSError as error:  # by its number it may mean anything, so try what it was
         path.open("a").close()
-        print(f"warning: no file can be locked in {path.parent} ({error.strerror}; NFS?): run one command at a time",
-              file=sys.stderr)  # fmt: skip
+        print(
+            f"warning: no file can be locked in {path.parent} ({error.strerror}; NFS?): run one command at a time",
+            file=sys.stderr,
+        )
     try:
         yield
     finally:

@@ -25,6 +25,14 @@ def progress(items: Iterable[Item], total: int, description: str, first: int = 0
     if sys.stdout.isatty():
         return tqdm(items, description, total, initial=first, file=sys.stdout)
     return LogLines(
-        items, description, total, initial=first, mininterval=LINE_SECONDS, delay=LINE_SECONDS, miniters=1, smoothing=0,
-        bar_format=LINE, leave=False,
-    )  # fmt: skip
+        items,
+        description,
+        total,
+        initial=first,
+        mininterval=LINE_SECONDS,
+        delay=LINE_SECONDS,
+        miniters=1,
+        smoothing=0,
+        bar_format=LINE,
+        leave=False,
+    )

@@ -22,10 +22,14 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
         parts = x.chunk(len(x) // self.size)  # the backward pass of tensor_split takes five times as long
         assert self.momentum is not None
         momentum = 1 - (1 - self.momentum) ** (1 / len(parts))  # chunk may make fewer parts than asked
-        return torch.cat([
-            F.batch_norm(part, self.running_mean, self.running_var, self.weight, self.bias, True, momentum, self.eps)
-            for part in parts
-        ])  # fmt: skip
+        return torch.cat(
+            [
+                F.batch_norm(
+                    part, self.running_mean, self.running_var, self.weight, self.bias, True, momentum, self.eps
+                )
+                for part in parts
+            ]
+        )
 
 
 def use_ghost_batches(net: nn.Module, size: int) -> None:

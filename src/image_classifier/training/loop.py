@@ -95,8 +95,10 @@ def make_training_data(dataset: Dataset, data: DataParams, augment: AugmentParam
     """Hold out validation images, at most half; if none are set, the test set, which chooses nothing, is held out."""
     images, labels = dataset.train_images, dataset.train_labels
     if data.validation_images > (most := len(labels) // 2):
-        raise UserError(f"data.validation_images is {data.validation_images}; with {len(labels):,} training images it "
-                        f"can be at most {most}")  # fmt: skip
+        raise UserError(
+            f"data.validation_images is {data.validation_images}; with {len(labels):,} training images it "
+            f"can be at most {most}"
+        )
     held_out = dataset.test_images, dataset.test_labels, "test"
     if data.validation_images:
         kept, out = split_validation(labels, data.validation_images, data.split_seed)
@@ -151,8 +153,11 @@ class Trainer:
         """An untrained network, whose initial weights follow from the seed, with its optimizer."""
         train, device = self.settings, self.compute.device
         if train.optimizer == "muon" and "bf16" not in native_precisions(device) and self.compute.rank == 0:
-            print(f"warning: train.optimizer is muon, whose products are bf16, which this {device.type} has to emulate:"
-                  " slow", file=sys.stderr)  # fmt: skip
+            print(
+                f"warning: train.optimizer is muon, whose products are bf16, which this {device.type} has to emulate:"
+                " slow",
+                file=sys.stderr,
+            )
         torch.manual_seed(seed)
         net = self.compute.place(make_network(model, len(dataset.classes), dataset.mean, dataset.std))
         if train.ghost_batch:
@@ -172,10 +177,8 @@ class Trainer:
         state.forward = compute.compiled(net)
         while state.epoch < train.epochs:
             state.net.train()
-            batches = EpochBatches(
-                data.images, data.labels, data.augment, train.batch_size, train.seed, state.epoch,
-                compute.rank, compute.num_processes,
-            )  # fmt: skip
+            order = (train.batch_size, train.seed, state.epoch, compute.rank, compute.num_processes)
+            batches = EpochBatches(data.images, data.labels, data.augment, *order)
             for images, labels in batches.load(state.step, self.num_workers, pin_memory=compute.device.type == "cuda"):
                 progress = state.epoch + state.step / len(batches)
                 lr = one_cycle(progress, epochs=train.epochs, peak_epoch=train.peak_epoch, **vars(self.rates))
@@ -227,9 +230,14 @@ class Trainer:
             raise _diverged(state, f"the {data.held_out_name} loss is {held_out_loss_sum}")
         num_held_out = len(data.held_out_labels)
         metrics = EpochMetrics(
-            state.epoch + 1, state.lr, loss_sum / num_images, num_correct / num_images,
-            held_out_loss_sum / num_held_out, num_held_out_correct / num_held_out, data.held_out_name,
-        )  # fmt: skip
+            state.epoch + 1,
+            state.lr,
+            loss_sum / num_images,
+            num_correct / num_images,
+            held_out_loss_sum / num_held_out,
+            num_held_out_correct / num_held_out,
+            data.held_out_name,
+        )
         state.epoch, state.step = state.epoch + 1, 0
         state.totals.zero_()
         state.history.append(metrics)

@@ -95,13 +95,16 @@ def descent_end(lrs: Floats, losses: Floats) -> float:
 
 
 def valley(lrs: Floats, losses: Floats) -> float:
-    """Half way down the last two thirds of the longest fall: the longest decreasing subsequence of the losses."""
+    """Half way down the last two thirds of the longest fall: the longest decreasing subsequence of the losses.
+
+    As fastai 2 has it.
+    """
     lengths = np.ones(len(losses), dtype=int)  # of the longest one that ends at each point
     for i in range(1, len(losses)):
         lengths[i] += max((lengths[j] for j in range(i) if losses[j] > losses[i]), default=0)
     end, length = int(lengths.argmax()), int(lengths.max())
     third = length // 3
-    return float(lrs[max(end - length, 0) + third + third // 2])
+    return float(lrs[end - length + third + third // 2])
 
 
 def slide(lrs: Floats, losses: Floats) -> float:

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -57,6 +58,14 @@ def test_a_plot_has_the_same_bytes_every_time_and_makes_its_folder(tmp_path: Pat
     assert (picture < 128).any()  # it has text at least
 
 
+def test_a_users_own_style_changes_no_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    PLOTS["learning-rate curve"](tmp_path / "usual.png")
+    monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)  # from a matplotlibrc; here is no LaTeX
+    monkeypatch.setitem(matplotlib.rcParams, "axes.facecolor", "red")
+    PLOTS["learning-rate curve"](tmp_path / "styled.png")
+    assert (tmp_path / "usual.png").read_bytes() == (tmp_path / "styled.png").read_bytes()
+
+
 def test_the_grid_shows_the_worst_mistakes_from_left_to_right_and_top_to_bottom(tmp_path: Path) -> None:
     images = np.full_like(IMAGES, 255)
     shown = EVALUATION.misclassified[:6]
@@ -101,9 +110,16 @@ def test_no_two_ticks_of_low_accuracies_look_alike() -> None:
 
 @pytest.mark.parametrize(
     ("fraction", "text"),
-    [(0, "0.0%"), (0.0004, "<0.1%"), (0.0006, "0.1%"), (0.5, "50.0%"), (0.9994, "99.9%"), (0.9996, ">99.9%"),
-     (1, "100.0%")],
-)  # fmt: skip
+    [
+        (0, "0.0%"),
+        (0.0004, "<0.1%"),
+        (0.0006, "0.1%"),
+        (0.5, "50.0%"),
+        (0.9994, "99.9%"),
+        (0.9996, ">99.9%"),
+        (1, "100.0%"),
+    ],
+)
 def test_only_certainty_is_called_0_or_100_percent(fraction: float, text: str) -> None:
     assert percent(fraction) == text
 

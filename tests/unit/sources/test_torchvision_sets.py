@@ -74,8 +74,11 @@ def _svhn() -> dict[str, bytes]:
 
 
 FILES: Mapping[str, Mapping[str, bytes]] = {
-    "cifar10": _cifar10(), "cifar100": _cifar100(), "fashion_mnist": _fashion_mnist(), "svhn": _svhn(),
-}  # fmt: skip
+    "cifar10": _cifar10(),
+    "cifar100": _cifar100(),
+    "fashion_mnist": _fashion_mnist(),
+    "svhn": _svhn(),
+}
 
 
 @pytest.fixture(autouse=True)

@@ -42,6 +42,11 @@ def test_each_rule_reads_this_curve_as_a_person_would(rule: str, lr: float) -> N
     assert RULES[rule](np.array(rates(len(LOSSES))), np.array(LOSSES)) == lr
 
 
+def test_the_valley_of_a_curve_that_only_falls_is_fastais_point() -> None:
+    losses = np.linspace(2, 1, 12)
+    assert RULES["valley"](np.array(rates(12)), losses) == 2.0**5  # int(12 / 3) + int(12 / 6) after the point before 0
+
+
 def test_slide_walks_down_until_both_ends_of_its_gap_fall_evenly() -> None:
     losses = [4.0] * 10 + [4 - 0.1 * step for step in range(1, 31)] + [1 + 1.0 * step for step in range(1, 6)]
     # At 39 the right end is still on the bend, at 38 it falls as the left end does: so 39 - 15 = 24, as in fastai.

@@ -341,9 +341,16 @@ def test_a_training_begun_without_a_scale_continues_in_float16(
     ],
 )
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
-    tiny_params: Params, digits: Dataset, trainer: Trainer, data: TrainingData, position: tuple[int, int],
-    precision: torch.dtype, optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    tiny_params: Params,
+    digits: Dataset,
+    trainer: Trainer,
+    data: TrainingData,
+    position: tuple[int, int],
+    precision: torch.dtype,
+    optimizer: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(tmp_path)
     trainer = replace(trainer, compute=replace(trainer.compute, precision=precision))
     trainer = changed(trainer, optimizer=optimizer, early_epochs=1)
