@@ -38,11 +38,11 @@ def note_commit(
     if completed:
         tags = _tags_of_code(project, noted, _is_code_of(project, shown, completed))
         if set_tags(store, run, tags):
-            commit = tags.get(COMMIT, noted or "")[:8]
+            named = tags.get(COMMIT, noted or "")[:8]
             if tags[DIRTY] == "true":
-                yield f"noted that not all results were made by the code of commit {commit}"
+                yield f"noted that not all results were made by the code of commit {named}"
             else:
-                yield f"noted commit {commit}, whose code made all results of the run"
+                yield f"noted commit {named}, whose code made all results of the run"
     elif DIRTY not in run.data.tags:  # reconstructed from the files
         tags, _ = reconstruction_tags()
         if commit := noted or tags.get(COMMIT):

@@ -51,7 +51,9 @@ class TrainingConsole:
     def warn_of_change(self, change: str | None) -> None:
         """Print, once for each change, that an input of the training has changed since the start."""
         if change and change != self._change:
-            print(f"changed while the training runs: {change}. The training continues with what it read. "
-                  "Its result can be recorded if the change is undone before the last epoch ends.\n",
-                  flush=True)  # fmt: skip
+            print(
+                f"changed while the training runs: {change}. The training continues with what it read. "
+                "Its result can be recorded if the change is undone before the last epoch ends.\n",
+                flush=True,
+            )
         self._change = change

@@ -5,7 +5,6 @@ A commit holds a state: the settings in `params.yaml` that its `dvc.yaml` names,
 after the training, and later changes of settings do not matter.
 """
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +21,7 @@ from image_classifier.system.errors import UserError
 from image_classifier.system.git import dvc_experiments, git
 from image_classifier.tracking.champion import CHAMPION
 from image_classifier.tracking.provenance import BASELINE, CHANGED, COMMIT, DIRTY, EXPERIMENT, RECONSTRUCTED
-from image_classifier.tracking.runs import MODEL, STATE, carry_over, close_dead_runs, find
+from image_classifier.tracking.runs import MODEL, STATE, close_dead_runs, find
 from image_classifier.tracking.store import open_store, store_errors
 
 
@@ -51,7 +50,6 @@ def find_runs(params: Params, word: str) -> list[Run]:
     A UserError if there is no such run, or the store fails.
     """
     store = open_store(params.runtime.experiment).with_runs()
-    deque(carry_over(store), maxlen=0)
     known = find(store)
     runs = [run for run in known if word in (run.info.run_id, run.info.run_name, run.data.tags.get(EXPERIMENT))]
     revision = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{word}^{{commit}}")

@@ -43,22 +43,34 @@ def log_model(store: Store, run: Run, params: Params, model_md5: str, known: Log
     file = io.BytesIO()
     Image.fromarray(images[0]).save(file, "PNG")
     model = known or store.client.create_logged_model(
-        store.experiment_id, name=params.data.dataset, source_run_id=run.info.run_id, tags={MODEL_MD5: model_md5},
+        store.experiment_id,
+        name=params.data.dataset,
+        source_run_id=run.info.run_id,
+        tags={MODEL_MD5: model_md5},
         params=run.data.params,
-    )  # fmt: skip
+    )
     # No package index has a suffix like +cpu.
     requirements = [f"{name}=={version(name).partition('+')[0]}" for name in ("torch", "pillow")]
     metadata = {"classes": list(trained.classes)}
     with tempfile.TemporaryDirectory() as folder:
         network = Path(folder) / "network"
         mlflow.pytorch.save_model(
-            Classifier(trained.net).eval(), network, signature=ModelSignature(inputs, outputs), input_example=images,
-            pip_requirements=requirements, metadata=metadata, serialization_format="pt2",
-        )  # fmt: skip
+            Classifier(trained.net).eval(),
+            network,
+            signature=ModelSignature(inputs, outputs),
+            input_example=images,
+            pip_requirements=requirements,
+            metadata=metadata,
+            serialization_format="pt2",
+        )
         mlflow.pyfunc.log_model(
-            name=model.name, model_id=model.model_id, python_model=SERVED_MODEL,
+            name=model.name,
+            model_id=model.model_id,
+            python_model=SERVED_MODEL,
             artifacts={"network": str(network), "image_decoding": image_decoding.__file__},
-            signature=as_it_came, input_example=[base64.b64encode(file.getvalue()).decode()],
-            pip_requirements=requirements, metadata=metadata,
-        )  # fmt: skip
+            signature=as_it_came,
+            input_example=[base64.b64encode(file.getvalue()).decode()],
+            pip_requirements=requirements,
+            metadata=metadata,
+        )
     return store.client.get_logged_model(model.model_id)

@@ -77,7 +77,6 @@ def publish(project: Project, completed: Mapping[str, Inputs] | None = None) -> 
     with (store := open_store(project.params.runtime.experiment)).lock:
         actions = [f"closed {name}, whose process is gone" for name in runs.close_dead_runs(store)]
         actions += [] if completed else remove_false_records()
-        actions += runs.carry_over(store)
         actions += [] if completed else remove_false_runs(store)
         results = read_results(project, completed := completed or {})
         waits_for_repro = not completed and results.has_other_settings

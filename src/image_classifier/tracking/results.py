@@ -73,8 +73,9 @@ def read_results(project: Project, completed: Mapping[str, Inputs]) -> Results:
 def known_records(project: Project, completed: Mapping[str, Inputs]) -> dict[str, Record]:
     """The records of `dvc.lock`, and those that DVC is about to make of the stages that have just run."""
     made = {name: [path for path in project.stages[name].outs if Path(path).exists()] for name in completed}
-    just_now = {name: Record(inputs, {path: path_md5(Path(path)) for path in made[name]})
-                for name, inputs in completed.items()}  # fmt: skip
+    just_now = {
+        name: Record(inputs, {path: path_md5(Path(path)) for path in made[name]}) for name, inputs in completed.items()
+    }
     return read_lock() | just_now
 
 

@@ -1,7 +1,7 @@
 """Runs in a store: making, finding, filling and closing them."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from time import time
 from typing import Any
 
@@ -9,7 +9,6 @@ import mlflow
 from mlflow.entities import Metric, Param, Run, RunTag
 
 from image_classifier.project.definition import Project
-from image_classifier.project.keys import state_key
 from image_classifier.project.settings import canonical
 from image_classifier.tracking.provenance import WORKSPACE, is_dead, is_this_process
 from image_classifier.tracking.results import Key, Values
@@ -19,7 +18,6 @@ from image_classifier.tracking.store import Store
 STATE = "mlflow.pipeline.state"  # `state_key`; a run without this tag is an unpublished training
 TRAINING = "mlflow.pipeline.training"  # `training_key`
 MODEL = "mlflow.pipeline.model"  # MD5 of the weights
-FIRST_FORM = "state"  # the state's tag before version 1.0, made from the settings in another way
 MODEL_MD5 = "model_md5"  # tag of a logged model
 OF_MODEL = "evaluate/"  # metrics of the finished model
 OF_MACHINE = "system/"  # metrics of the machine, which MLflow measures while a training lasts
@@ -105,16 +103,6 @@ def logged_values(store: Store, run: Run) -> dict[Key, list[float]]:
 def linked_models(run: Run) -> list[str]:
     """The identifiers of the models that a run has as outputs."""
     return [output.model_id for output in run.outputs.model_outputs] if run.outputs else []
-
-
-def carry_over(store: Store) -> Iterator[str]:
-    """Give runs that were published before version 1.0 the tags that identify a run now; yields what was done."""
-    for run in find(store, f"tags.{FIRST_FORM} LIKE '%'"):
-        models = [store.client.get_logged_model(model_id) for model_id in linked_models(run)]
-        if model_md5 := next((model.tags[MODEL_MD5] for model in models if MODEL_MD5 in model.tags), None):
-            set_tags(store, run, {STATE: state_key(run.data.params, model_md5), MODEL: model_md5})
-            store.client.delete_tag(run.info.run_id, FIRST_FORM)
-            yield f"converted {run.info.run_name}, a run of an earlier version"
 
 
 def end(store: Store, run: Run, status: str) -> None:
