@@ -64,10 +64,8 @@ STYLE: Any = {  # matplotlib types the keys as literals
 @contextmanager
 def drawing_of(width: float, height: float, style: Any = STYLE) -> Iterator[Figure]:
     """A figure of that size in inches to draw into."""
-    with (
-        matplotlib.style.context(["default", style]),
-        warnings.catch_warnings(),
-    ):  # whatever the user's matplotlibrc says
+    # From matplotlib's own defaults, whatever a matplotlibrc of the user says.
+    with matplotlib.style.context(["default", style]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")  # a box is drawn; tables show the name
         drawing = plt.figure(figsize=(width, height))
         try:
