@@ -32,6 +32,8 @@ MODEL_CARD = REPORTS / "model_card.md"
 INPUTS = REPORTS / "inputs"  # for each stage, what it ran with: STAGE.json
 COMPARISONS = REPORTS / "compare"
 
+EXPORT = Path("export")  # a folder for each number format, float32 and int8
+
 DEMO = Path("build") / "demo"  # a project of its own, which `make demo` makes
 CHECKPOINTS = Path("checkpoints")  # outside every DVC output: DVC deletes outputs before a stage runs
 

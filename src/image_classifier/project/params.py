@@ -134,6 +134,13 @@ class ComputeParams(Section):
     processes: int = Field(ge=1, le=1024)
 
 
+class ExportParams(Section):
+    tolerance: float = Field(gt=0, le=1)
+    int8_points: float = Field(ge=0, le=100)
+    calibration_images: int = Field(ge=1)
+    license: str = Field(min_length=1)
+
+
 class RuntimeParams(Section):
     """Settings that never change a result, so no DVC stage depends on them."""
 
@@ -163,6 +170,7 @@ class Params(Section):
     evaluate: EvaluateParams
     gradcam: GradCAMParams
     compute: ComputeParams
+    export: ExportParams
     runtime: RuntimeParams
 
     @model_validator(mode="after")

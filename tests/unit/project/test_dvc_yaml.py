@@ -29,7 +29,7 @@ LEVELS = (
     {"data.py", "project", "outputs"},
     {"sources", "model", "plots"},
     {"datasets", "networks", "training", "report"},
-    {"serving", "tracking"},
+    {"export", "serving", "tracking"},
     {"compare"},
 )
 OBSERVERS = {"system", "project", "tracking"}  # no stage depends on these rooms
