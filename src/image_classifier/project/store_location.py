@@ -20,7 +20,12 @@ from image_classifier.system.errors import UserError, masked
 SQLITE = "sqlite:///"
 DATABASES = ("postgresql", "mysql", "mssql")  # followed by :// or by +driver://
 ARTIFACT_ROOT = "artifact_root"  # experiment tag: where the artifacts were when the database was last opened
-# The columns of all tables, since several tables of MLflow hold locations.
+# Several tables of MLflow hold locations, so every column of every table is looked at. A location is the artifact root
+# or lies below it: file:///old/mlruns/artifacts/1/models becomes file:///new/mlruns/artifacts/1/models.
+_MOVE = """
+    UPDATE "{table}" SET "{column}" = :new || substr("{column}", length(:old) + 1)
+    WHERE "{column}" = :old OR substr("{column}", 1, length(:old) + 1) = :old || '/'
+"""
 _COLUMNS = "SELECT t.name, c.name FROM sqlite_master t, pragma_table_info(t.name) c WHERE t.type = 'table'"
 
 
@@ -65,11 +70,7 @@ def follow_move() -> str | None:
         database.execute("BEGIN IMMEDIATE")  # eight processes may get here at once
         former = [root for (root,) in database.execute(moved, (ARTIFACT_ROOT, artifacts))]
         for root, (table, column) in product(former, database.execute(_COLUMNS).fetchall()):
-            database.execute(
-                f'UPDATE "{table}" SET "{column}" = :new || substr("{column}", length(:old) + 1) '  # noqa: S608 - names
-                f"""WHERE "{column}" = :old OR substr("{column}", 1, length(:old) + 1) = :old || '/'""",
-                {"old": root, "new": artifacts},
-            )
+            database.execute(_MOVE.format(table=table, column=column), {"old": root, "new": artifacts})
         database.execute("COMMIT")
         return ", ".join(root for root in former if _folder(root) != _folder(artifacts)) or None
 

@@ -133,7 +133,7 @@ class _Publisher:
         candidates = runs.tagged(self.store, runs.STATE, self.state)
         candidates += reversed(runs.unpublished_trainings(self.store, training))  # the newest training first
         shown = (run for run in candidates if runs.has_settings(run, self.project.tracked))
-        fitting = next((run for run in shown if self.missing_values(run) is not None), None)
+        fitting = next((run for run in shown if self.agrees_with(run)), None)
         removed = [run for run in candidates if run is not fitting]
         reason = "a duplicate of it" if fitting else "whose settings or values differ from the files"
         actions = [f"removed {run.info.run_name}, {reason}" for run in removed]
@@ -152,14 +152,19 @@ class _Publisher:
             self.store.client.delete_run(run.info.run_id)
         return fitting, actions
 
-    def missing_values(self, run: Run) -> Values | None:
-        """The values that a run lacks; None if some of its values differ from the files, since MLflow keeps them."""
+    def agrees_with(self, run: Run) -> bool:
+        """Whether no value of a run differs from the files: MLflow would keep it for ever."""
+        if run.data.tags.get(VALUES) == self.values_digest:
+            return True
+        logged, values = runs.logged_values(self.store, run), self.results.values
+        return all(numbers == [values.get(key, numbers[0])] for key, numbers in logged.items())
+
+    def missing_values(self, run: Run) -> Values:
+        """The values that a run lacks."""
         if run.data.tags.get(VALUES) == self.values_digest:
             return {}
-        logged, values = runs.logged_values(self.store, run), self.results.values
-        if any(numbers != [values.get(key, numbers[0])] for key, numbers in logged.items()):
-            return None
-        return {key: value for key, value in values.items() if key not in logged}
+        logged = runs.logged_values(self.store, run)
+        return {key: value for key, value in self.results.values.items() if key not in logged}
 
     def add_model(self, run: Run) -> Iterator[str]:
         """Log, link and register the model; log its files again if they are lost."""

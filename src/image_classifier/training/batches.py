@@ -4,6 +4,7 @@ So the number of loader workers or training processes does not change the order,
 batches as an uninterrupted one.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -42,7 +43,7 @@ class EpochBatches(Dataset[tuple[Tensor, Tensor]]):
     num_ranks: int = 1
 
     def __len__(self) -> int:
-        return max(1, -(-(len(self.labels) - 1) // self.batch_size))
+        return max(1, math.ceil((len(self.labels) - 1) / self.batch_size))
 
     def size(self, number: int) -> int:
         """Images in a batch, over all training processes."""

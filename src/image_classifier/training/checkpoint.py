@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from filelock import FileLock, Timeout
 
-from image_classifier.project.definition import LOCK
+from image_classifier.project.definition import read_lock
 from image_classifier.project.hashing import file_md5
 from image_classifier.project.locations import CHECKPOINTS, project_root
 from image_classifier.system.errors import UserError
@@ -73,13 +73,13 @@ class Checkpoint:
     def remove_old(self) -> None:
         """Delete checkpoints that are no longer needed.
 
-        This training's state is deleted if `dvc.lock` has its finished model: then the training is wanted anew. Of
+        This training's state is deleted if `dvc.lock` records its finished model: then the training is wanted anew. Of
         other trainings, the KEPT newest states stay, and those that a process has locked.
         """
-        with suppress(FileNotFoundError):
-            if self.finished.read_text() in LOCK.read_text(encoding="utf-8"):
-                self.finished.unlink()
-                self.path.unlink(missing_ok=True)
+        recorded = {md5 for record in read_lock().values() for md5 in record.outs.values()}
+        if self.finished.exists() and self.finished.read_text(encoding="utf-8") in recorded:
+            self.finished.unlink()
+            self.path.unlink(missing_ok=True)
         others = [path for path in self.folder.parent.glob("*/state.pt") if path != self.path]
         written = {}
         for path in others:

@@ -112,6 +112,7 @@ def test_the_state_of_a_finished_training_is_removed_once_dvc_has_recorded_it(fo
     (folder / "model.pt").write_bytes(b"weights")
     checkpoint.finish(folder / "model.pt")
     md5 = "63f4f1e9b725370f459720575cd5f953"
-    (folder / "dvc.lock").write_text(f"md5: {md5 if recorded else 'of another model'}")
+    outs = f"[{{path: model.pt, md5: {md5 if recorded else 'of another model'}}}]"
+    (folder / "dvc.lock").write_text(f"stages: {{train: {{cmd: train, outs: {outs}}}}}")
     checkpoint.remove_old()
     assert checkpoint.path.exists() == (not recorded)
