@@ -48,9 +48,12 @@ def run(compute: ComputeParams, gradcam: GradCAMParams) -> None:
             raise gr.Error(f"The file {error}", print_exception=False) from None
         probabilities = predictor.probabilities(images)
         [best] = predictor.best(probabilities, top=5)
+        lead = "Unsure. The best guess:" if predictor.is_unsure(best) else ""
         rows = (BAR.format(name, value, percent(value)) for name, value in best)
         chosen = gradcam.model_copy(update={"method": method, "layer": layer})
-        return f"<table>{Markup().join(rows)}</table>", predictor.explain(images, probabilities, chosen, opacity)[0]
+        return f"{lead}<table>{Markup().join(rows)}</table>", predictor.explain(images, probabilities, chosen, opacity)[
+            0
+        ]
 
     plain = {"format": "png", "buttons": []}  # one of the buttons would share the picture
     layers = [*model.net.gradcam_layers()]

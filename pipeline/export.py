@@ -44,6 +44,7 @@ def run(options: Namespace, params: Params) -> None:
         "classes": json.dumps(dataset.classes, ensure_ascii=False),
         "weights_md5": model_md5,
         "mlflow_run": published.info.run_id if published else "none",
+        "unsure_up_to": "none" if predictor.unsure_up_to is None else str(predictor.unsure_up_to),
         "license": params.export.license,
     }
 

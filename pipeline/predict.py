@@ -24,6 +24,7 @@ from image_classifier.system.errors import UserError
 from pipeline.stage import main
 
 ENLARGEMENT = 8  # of the overlays, so that they are large enough on a screen
+UNSURE = "unsure: "  # before the best guess
 WIDEST_COLUMN = 60  # characters; a longer path shifts its own row only
 
 
@@ -44,8 +45,10 @@ def run(options: Namespace, params: Params) -> None:
     paths = find_images(options.images)
     path_width = min(WIDEST_COLUMN, max(len(printable(path)) for path in paths))
     widths = [path_width, *[max(map(len, classes)) + len(" 100.0%")] * options.top]
+    if predictor.unsure_up_to is not None:
+        widths[1] += len(UNSURE)
     if options.format == "csv":
-        print("image", *(f"class_{rank},probability_{rank}" for rank in range(1, options.top + 1)), sep=",")
+        print("image,unsure", *(f"class_{rank},probability_{rank}" for rank in range(1, options.top + 1)), sep=",")
 
     num_used = 0
     bar: tqdm[Never] = tqdm(total=len(paths), desc="predict", unit="image", leave=False, delay=2, disable=None)
@@ -59,7 +62,7 @@ def run(options: Namespace, params: Params) -> None:
             probabilities = predictor.probabilities(images)
             for number, ranked in zip(read, predictor.best(probabilities, options.top), strict=True):
                 with tqdm.external_write_mode():
-                    write_row(options.format, paths[number], ranked, widths)
+                    write_row(options.format, paths[number], ranked, predictor.is_unsure(ranked), widths)
             if options.gradcam:
                 maps = predictor.explain(images, probabilities, params.gradcam)
                 for number, picture in zip(read, np.concatenate([images, maps], axis=2), strict=True):
@@ -112,18 +115,22 @@ def read_usable(paths: Sequence[Path], numbers: Iterable[int], side_px: int, bar
     return read
 
 
-def write_row(kind: str, path: Path, ranked: Ranked, widths: Sequence[int]) -> None:
-    """Print a prediction as JSON, as CSV, or as a row of a table with columns of these widths."""
+def write_row(kind: str, path: Path, ranked: Ranked, unsure: bool | None, widths: Sequence[int]) -> None:
+    """Print a prediction as JSON, as CSV, or as a row of a table with columns of these widths.
+
+    `unsure` is null in JSON and empty in CSV if the model has no threshold.
+    """
     rounded = [(name, round(value, 6)) for name, value in ranked]
     if kind == "json":
         predictions = [{"class": name, "probability": value} for name, value in rounded]
-        print(json.dumps({"image": str(path), "predictions": predictions}))
+        print(json.dumps({"image": str(path), "unsure": unsure, "predictions": predictions}))
     elif kind == "csv":
-        csv.writer(sys.stdout, lineterminator="\n").writerow([printable(path), *chain(*rounded)])
+        csv.writer(sys.stdout, lineterminator="\n").writerow([printable(path), unsure, *chain(*rounded)])
     else:
         from image_classifier.plots.style import percent  # Matplotlib: 0.3 s
 
-        cells = [printable(path), *(f"{name} {percent(value)}" for name, value in ranked)]
+        best, *others = (f"{name} {percent(value)}" for name, value in ranked)
+        cells = [printable(path), f"{UNSURE if unsure else ''}{best}", *others]
         print("  ".join(map(str.ljust, cells, widths)).rstrip())
 
 

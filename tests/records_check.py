@@ -33,7 +33,11 @@ STATE, MODEL = "mlflow.pipeline.state", "mlflow.pipeline.model"  # tags of a pub
 WEIGHTS, RATES = "models/model.pt", "reports/lr_find/lr_find.json"
 TABLES = {"epoch/": "reports/train/history.csv", "lr_find/": "reports/lr_find/curve.csv"}  # metrics' names start so
 FIGURES = {"": "reports/train/metrics.json", "evaluate/": "reports/evaluate/metrics.json", "lr_find/": RATES}
-GROUPS = {"per_class_accuracy": "evaluate/per_class/", "suggestions": "lr_find/suggestion/"}  # the rest is any text
+GROUPS = {  # starts of names; the rest is any text
+    "per_class_accuracy": "evaluate/per_class/",
+    "unsure": "evaluate/unsure/",
+    "suggestions": "lr_find/suggestion/",
+}
 Values = dict[str, list[tuple[int, float]]]  # by name, or start of the names in a group: step and value, sorted
 
 

@@ -1,3 +1,4 @@
+import base64
 import json
 import shutil
 import sqlite3
@@ -136,6 +137,21 @@ def test_a_class_of_any_name_has_a_metric_of_its_own(project: Path, tiny_params:
     logged = published_run(tiny_params).data.metrics
     shown = {name.rpartition("/")[2]: value for name, value in logged.items() if "per_class" in name}
     assert shown == {"a _ b": 0.1, "a _ b 1": 0.2, "x" * 200: 0.3, "größer": 0.4}
+
+
+def test_the_served_model_says_unsure_up_to_the_threshold_that_evaluate_found(project: Path) -> None:
+    params = with_settings(project, data={"validation_images": 20}, evaluate={"wanted_accuracy": 0.6})
+    metrics = json.loads(locations.TEST_METRICS.read_text(encoding="utf-8"))
+    picture = base64.b64encode(Path(locations.CONFUSION_PLOT).read_bytes()).decode()
+    for threshold, unsure in ((0.999, True), (0.0, False)):  # evaluated again with another wanted accuracy
+        write_json(locations.TEST_METRICS, metrics | {"unsure": {"threshold": threshold}})
+        actions = publish(read_project(), ran()).actions
+        served = mlflow.pyfunc.load_model(f"models:/{params.runtime.registered_model}@champion")
+        [[best, *others]] = served.predict([picture])
+        assert best["unsure"] is unsure
+        assert "unsure" not in others[0]
+    assert "noted the threshold in the model's files" in actions
+    assert publish(read_project(), ran()).actions == ()
 
 
 def test_a_forced_repetition_leaves_no_second_run(project: Path, tiny_params: Params) -> None:

@@ -80,9 +80,14 @@ def to_int8(exported: bytes, training_images: Images) -> bytes:
             # An image took 5.9 ms so, 12.3 ms with all operators in signed 8 bits, and 22.9 ms in float32 (width 64,
             # one AMD core with AVX2). AVX2 adds two products in 16 bits, where weights of 8 bits overflow: they get 7.
             quantization.quantize_static(
-                prepared, result, batches, op_types_to_quantize=["Conv", "Gemm", "MatMul"],
-                activation_type=quantization.QuantType.QUInt8, per_channel=True, reduce_range=True,
-            )  # fmt: skip
+                prepared,
+                result,
+                batches,
+                op_types_to_quantize=["Conv", "Gemm", "MatMul"],
+                activation_type=quantization.QuantType.QUInt8,
+                per_channel=True,
+                reduce_range=True,
+            )
         return result.read_bytes()
 
 

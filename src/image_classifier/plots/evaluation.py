@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from image_classifier.data import Images
 from image_classifier.evaluation.predictions import Evaluation
+from image_classifier.evaluation.unsure import risk_by_coverage
 from image_classifier.plots.style import QUIET, RIGHT, WRONG, figure, percent, run_styles, short
 
 COLUMNS = 5  # of a grid of pictures
+COVERAGES = (0.25, 0.5, 0.75, 0.9, 1)  # shares of the images for which the risk is given in words
 MATRIX_CLASSES = 30  # more cannot be read
 
 
@@ -100,6 +102,35 @@ def describe_reliability(evaluation: Evaluation, num_bins: int) -> str:
     return ", ".join(
         f"{count} image{'s' if count > 1 else ''} {percent(confidence, 0)} sure and {percent(accuracy, 0)} right"
         for count, confidence, accuracy in zip(bins.counts, bins.confidence, bins.accuracy, strict=True)
+    )
+
+
+def draw_risk(evaluation: Evaluation, answered: float | None, drawing: Figure) -> None:
+    """Draw the share of wrong answers over the share of images that get one, the surest first.
+
+    A dot marks the share `answered`, above the threshold of "unsure".
+    """
+    axes, (coverage, risk) = drawing.subplots(), risk_by_coverage(evaluation)
+    axes.plot(coverage, risk, color=WRONG)
+    if answered:
+        axes.plot(answered, np.interp(answered, coverage, risk), "o", color=WRONG, label='"unsure" for the rest')
+        axes.legend(loc="upper left")
+    axes.set(xlabel="images answered, the surest first", ylabel="wrong answers", xlim=(0, 1), ylim=(0, None))
+    axes.set(title="Risk and coverage")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1))
+
+
+def risks(evaluation: Evaluation) -> list[tuple[float, float]]:
+    """Some points of the curve of risk and coverage: a share of the images, and that of the wrong ones among these."""
+    coverage, risk = risk_by_coverage(evaluation)
+    return [(share, float(np.interp(share, coverage, risk))) for share in COVERAGES]
+
+
+def describe_risk(evaluation: Evaluation) -> str:
+    """The curve of risk and coverage in words."""
+    return ", ".join(
+        f"of the surest {percent(share, 0)}, {percent(risk)} are wrong" for share, risk in risks(evaluation)
     )
 
 

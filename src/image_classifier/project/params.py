@@ -117,6 +117,7 @@ class EvaluateParams(Section):
     flip_tta: bool
     calibration_bins: int = Field(ge=2, le=100)
     grid_images: int = Field(ge=1, le=100)
+    wanted_accuracy: Literal["off"] | Annotated[float, Field(gt=0.5, lt=1)]
 
 
 class GradCAMParams(Section):
@@ -175,6 +176,15 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> Self:
+        if (wanted := self.evaluate.wanted_accuracy) != "off":
+            from image_classifier.evaluation.unsure import images_needed  # NumPy: 0.1 s
+
+            if (images := self.data.validation_images) < (needed := images_needed(wanted)):
+                raise ValueError(
+                    f"evaluate.wanted_accuracy is {wanted:g}, which {needed:,} held-out images or more can show, and "
+                    f"data.validation_images is {images:,}: raise that, such as to 5000, or lower the accuracy, or set "
+                    "it to off"
+                )
         if self.gradcam.layer not in (layers := self.model.gradcam_layers):
             raise ValueError(
                 f"gradcam.layer is {self.gradcam.layer!r}; {self.model.network} allows {' | '.join(layers)}"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from image_classifier.evaluation.statistics import wilson_interval
+from image_classifier.plots.evaluation import risks
 from image_classifier.plots.style import percent
 from image_classifier.report.pages import template_environment
 from image_classifier.report.report import Report, confused_pairs
@@ -38,6 +39,7 @@ def render_model_card(report: Report, num_train_images: int) -> str:
             for one in worst
         ],
         pairs=confused_pairs(evaluation),
+        risks=risks(evaluation),
     )
 
 

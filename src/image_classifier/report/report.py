@@ -12,7 +12,7 @@ from image_classifier.outputs.history import EpochMetrics
 from image_classifier.plots.evaluation import matrix_classes, matrix_shares
 from image_classifier.report.gradcam import Maps
 from image_classifier.report.pages import heat_sheet, image_sheet, render_page
-from image_classifier.report.svg import class_accuracy_charts, reliability_charts, training_charts
+from image_classifier.report.svg import class_accuracy_charts, reliability_charts, risk_charts, training_charts
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,11 @@ class Report:
             shares=matrix_shares(evaluation.confusion).round(3).tolist(),
             pairs=confused_pairs(evaluation),
             training=training_charts({"": self.history}),
-            confidence=reliability_charts({"": evaluation}, self.calibration_bins) + class_accuracy_charts(evaluation),
+            confidence=[
+                *reliability_charts({"": evaluation}, self.calibration_bins),
+                *risk_charts(evaluation, self.metrics.get("unsure", {}).get("answered")),
+                *class_accuracy_charts(evaluation),
+            ],
             sheets={
                 "images": image_sheet(self.images),
                 "for_predicted": heat_sheet(self.for_predicted),

@@ -13,7 +13,7 @@ from matplotlib.transforms import Bbox
 
 from image_classifier.evaluation.predictions import Evaluation
 from image_classifier.outputs.history import EpochMetrics
-from image_classifier.plots.evaluation import describe_reliability, draw_reliability
+from image_classifier.plots.evaluation import describe_reliability, describe_risk, draw_reliability, draw_risk
 from image_classifier.plots.learning_curves import describe_learning_curves, draw_learning_curves
 from image_classifier.plots.style import PALETTE, RIGHT, STYLE, drawing_of, percent, short
 
@@ -49,6 +49,13 @@ def reliability_charts(evaluations: Mapping[str, Evaluation], num_bins: int) -> 
     with drawing_of(5.4, 3.6, SVG_STYLE) as drawing:
         draw_reliability(evaluations, num_bins, drawing)
         return _panels(drawing, _of_each(evaluations, lambda each: [describe_reliability(each, num_bins)]))
+
+
+def risk_charts(evaluation: Evaluation, answered: float | None) -> list[Chart]:
+    """The curve of risk and coverage, with the share of images that get an answer, if there is a threshold."""
+    with drawing_of(5.4, 3.6, SVG_STYLE) as drawing:
+        draw_risk(evaluation, answered, drawing)
+        return _panels(drawing, [describe_risk(evaluation)])
 
 
 def class_accuracy_charts(evaluation: Evaluation) -> list[Chart]:

@@ -1,5 +1,6 @@
 """What a trained network says of images, and where it looked."""
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from image_classifier.model.compute import Compute, prepare_compute
 from image_classifier.model.inference import predict_logits, softmax
 from image_classifier.model.model_file import TrainedModel, load_model
 from image_classifier.project import locations
+from image_classifier.project.hashing import file_md5
 from image_classifier.project.params import ComputeParams, GradCAMParams
 from image_classifier.system.errors import UserError
 
@@ -25,6 +27,7 @@ class Predictor:
     folder: Path
     model: TrainedModel
     compute: Compute
+    unsure_up_to: float | None  # confidence at which stage `evaluate` found too many answers wrong; None: never unsure
 
     def probabilities(self, images: Images) -> NDArray[np.float64]:
         """Probabilities (N, classes) for images uint8 (N, image_px, image_px, 3)."""
@@ -37,6 +40,10 @@ class Predictor:
             [(self.model.classes[number], float(row[number])) for number in numbers]
             for row, numbers in zip(probabilities, best_first, strict=True)
         ]
+
+    def is_unsure(self, ranked: Ranked) -> bool | None:
+        """Whether the best class is only a guess; None if no threshold is known."""
+        return None if self.unsure_up_to is None else ranked[0][1] <= self.unsure_up_to
 
     def explain(
         self, images: Images, probabilities: NDArray[np.float64], gradcam: GradCAMParams, opacity: float = 1.0
@@ -59,8 +66,21 @@ def load_predictor(compute: ComputeParams) -> Predictor:
             in_full = prepare_compute(compute.model_copy(update={"precision": "fp32"}))
             model = load_model(folder / locations.MODEL)
             in_full.place(model.net)
-            return Predictor(folder, model, in_full)
+            return Predictor(folder, model, in_full, read_threshold(folder))
     raise UserError(
         f"{locations.MODEL} is missing, and the demo's too: `make demo` trains one in minutes, `dvc repro` what "
         f"{locations.PARAMS} describes; `dvc pull` fetches it"
     )
+
+
+def read_threshold(folder: Path) -> float | None:
+    """The confidence up to which a project's model is unsure; None if stage `evaluate` did not look, or not at it."""
+    try:
+        evaluated = json.loads((folder / locations.INPUTS / "evaluate.json").read_text(encoding="utf-8"))
+        metrics = json.loads((folder / locations.TEST_METRICS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    if evaluated["files"].get(locations.MODEL.as_posix()) != file_md5(folder / locations.MODEL):
+        return None
+    threshold: float | None = metrics.get("unsure", {}).get("threshold")
+    return threshold

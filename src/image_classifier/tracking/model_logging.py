@@ -20,17 +20,20 @@ from image_classifier.model.network import Classifier
 from image_classifier.project import locations
 from image_classifier.project.params import Params
 from image_classifier.sources import image_decoding
-from image_classifier.tracking.runs import MODEL_MD5
+from image_classifier.tracking.runs import MODEL_MD5, UNSURE_UP_TO
 from image_classifier.tracking.store import Store
 
 EXAMPLES = 4  # images in the network's input example; with 1, the exported network would accept no other number
 SERVED_MODEL = Path(__file__).with_name("served_model.py")
 
 
-def log_model(store: Store, run: Run, params: Params, model_md5: str, known: LoggedModel | None = None) -> LoggedModel:
+def log_model(
+    store: Store, run: Run, params: Params, model_md5: str, unsure_up_to: float | None, known: LoggedModel | None = None
+) -> LoggedModel:
     """Log `models/model.pt` as an exported network, from raw uint8 images to probabilities, with its server code.
 
-    `known` is a model in MLflow whose files are lost and are written again.
+    `unsure_up_to` is the confidence up to which it is unsure, if that is known. `known` is a model in MLflow that gets
+    its files again.
 
     A UserError if the file is missing or holds no model.
     """
@@ -51,7 +54,7 @@ def log_model(store: Store, run: Run, params: Params, model_md5: str, known: Log
     )
     # No package index has a suffix like +cpu.
     requirements = [f"{name}=={version(name).partition('+')[0]}" for name in ("torch", "pillow")]
-    metadata = {"classes": list(trained.classes)}
+    metadata = {"classes": list(trained.classes), "unsure_up_to": unsure_up_to}
     with tempfile.TemporaryDirectory() as folder:
         network = Path(folder) / "network"
         mlflow.pytorch.save_model(
@@ -73,4 +76,5 @@ def log_model(store: Store, run: Run, params: Params, model_md5: str, known: Log
             pip_requirements=requirements,
             metadata=metadata,
         )
+    store.client.set_logged_model_tags(model.model_id, {UNSURE_UP_TO: str(unsure_up_to)})
     return store.client.get_logged_model(model.model_id)

@@ -168,17 +168,23 @@ class _Publisher:
 
     def add_model(self, run: Run) -> Iterator[str]:
         """Log, link and register the model; log its files again if they are lost."""
+        wants_threshold = self.project.params.evaluate.wanted_accuracy != "off"
+        if wants_threshold and not self.metrics:
+            return  # stage evaluate finds it
         known = find_model(self.store, self.model_md5)
-        model = known if known and has_files(self.store, known) else None
+        unsure_up_to = self.metrics.get("unsure", {}).get("threshold")
+        has_other = known and self.metrics and known.tags.get(runs.UNSURE_UP_TO, "None") != str(unsure_up_to)
+        model = known if known and has_files(self.store, known) and not has_other else None
         if model is None:
             from image_classifier.tracking.model_logging import log_model  # 2 s, and a complete run needs none of it
 
             try:
-                model = log_model(self.store, run, self.project.params, self.model_md5, known)
+                model = log_model(self.store, run, self.project.params, self.model_md5, unsure_up_to, known)
             except UserError as error:
                 yield f"the model is not published: {error}"
                 return
-            yield "restored the model's files" if known else "logged the model"
+            restored = "noted the threshold in the model's files" if has_other else "restored the model's files"
+            yield restored if known else "logged the model"
         last = read_history(locations.HISTORY)[-1]
         validation = last.held_out_accuracy if last.held_out_name == "validation" else None
         facts = rated_facts(self.metrics, validation, self.results.data_md5) if self.metrics else {}

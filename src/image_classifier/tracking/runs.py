@@ -19,6 +19,7 @@ STATE = "mlflow.pipeline.state"  # `state_key`; a run without this tag is an unp
 TRAINING = "mlflow.pipeline.training"  # `training_key`
 MODEL = "mlflow.pipeline.model"  # MD5 of the weights
 MODEL_MD5 = "model_md5"  # tag of a logged model
+UNSURE_UP_TO = "unsure_up_to"  # tag of a logged model: the confidence up to which it is unsure, or None
 OF_MODEL = "evaluate/"  # metrics of the finished model
 OF_MACHINE = "system/"  # metrics of the machine, which MLflow measures while a training lasts
 MAX_VALUES = 1000  # metrics that MLflow accepts in one request

@@ -32,7 +32,8 @@ class ServedModel(PythonModel):
         logged = Model.load(network)
         self.network = mlflow.pytorch.load_model(network)
         self.image_shape = logged.signature.inputs.inputs[0].shape[1:]
-        self.classes = (logged.metadata or {})["classes"]
+        metadata = logged.metadata or {}
+        self.classes, self.unsure_up_to = metadata["classes"], metadata.get("unsure_up_to")
         self.decoding = ModuleType("image_decoding")
         SourceFileLoader("image_decoding", context.artifacts["image_decoding"]).exec_module(self.decoding)
 
@@ -40,6 +41,8 @@ class ServedModel(PythonModel):
         self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None
     ) -> np.ndarray | list[list[dict[str, Any]]]:
         """Classify images. A list of image files in base64 gives classes with probabilities, the best first.
+
+        If a threshold is known, the best class also says whether it is `unsure`, so only a guess.
 
         An array (N, H, W, 3) of whole numbers from 0 to 255, or lists of that shape, give probabilities
         (N, num_classes) float32.
@@ -61,7 +64,10 @@ class ServedModel(PythonModel):
 
     def _ranked(self, probabilities: np.ndarray) -> list[dict[str, Any]]:
         best_first = np.argsort(-probabilities, kind="stable")
-        return [{"class": self.classes[n], "probability": round(float(probabilities[n]), 9)} for n in best_first]
+        ranked = [{"class": self.classes[n], "probability": round(float(probabilities[n]), 9)} for n in best_first]
+        if self.unsure_up_to is not None:
+            ranked[0]["unsure"] = bool(probabilities[best_first[0]] <= self.unsure_up_to)
+        return ranked
 
     def _decode(self, item: object, place: int, ends: float) -> np.ndarray:
         """The image of a file in base64, with or without the start of a data URL; a Refusal after the time `ends`."""

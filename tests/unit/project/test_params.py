@@ -57,6 +57,7 @@ BAD_VALUES = [
     ("evaluate.flip_tta", "on", "true or false"),
     ("evaluate.calibration_bins", 1, "a whole number from 2 to 100"),
     ("evaluate.grid_images", 101, "a whole number from 1 to 100"),
+    ("evaluate.wanted_accuracy", 0.5, "off or a number above 0.5 to below 1"),
     ("gradcam.method", "scorecam", "gradcam | gradcam++ | hirescam | xgradcam | layercam"),
     ("gradcam.layer", "layer4", "prep | layer1 | layer2 | layer3"),
     ("gradcam.images", 0, "a whole number from 1 to 10000"),
@@ -101,6 +102,15 @@ def test_learning_rates_in_the_wrong_order_are_refused(tmp_path: Path) -> None:
 def test_ghost_batches_are_parts_of_a_batch(tmp_path: Path) -> None:
     line = refusal(changed(tmp_path, train={"ghost_batch": 300}))
     assert line.endswith("params.yaml: train.ghost_batch is 300; allowed: 0, or 2 to half of batch_size, 256")
+
+
+@pytest.mark.parametrize("images", [0, 596])
+def test_too_few_held_out_images_for_the_wanted_accuracy_are_refused_at_once(tmp_path: Path, images: int) -> None:
+    line = refusal(changed(tmp_path, data={"validation_images": images}, evaluate={"wanted_accuracy": 0.99}))
+    assert (
+        f"wanted_accuracy is 0.99, which 597 held-out images or more can show, and data.validation_images is {images}"
+        in line
+    )
 
 
 def test_ghost_batches_are_refused_with_several_processes(tmp_path: Path) -> None:

@@ -178,6 +178,18 @@ def test_the_model_card_speaks_of_one_image_in_the_singular() -> None:
     assert not re.search(r"\b1 images\b", card)
 
 
+def test_page_and_card_say_from_where_on_the_network_is_unsure() -> None:
+    report = make_report(("cat", "dog"), 30)
+    assert "It never says so" in render_model_card(report, 1000)
+    unsure = {"wanted_accuracy": 0.9, "threshold": 0.75, "answered": 0.5, "accuracy": 0.9143}
+    report = replace(report, metrics={**report.metrics, "unsure": unsure})
+    card = " ".join(render_model_card(report, 1000).split())
+    assert 'Up to a confidence of 75.00% it says "unsure"' in card
+    assert "50.0% get an answer, and 91.43% of these are right (77.62% to 97.04%)" in card
+    page = " ".join(Page(report.render()).words)
+    assert "Up to a confidence of 75.00%" in page
+
+
 def test_class_names_cannot_become_markdown_or_markup() -> None:
     names = (*HOSTILE, "[x](https://example.org)", "a | b", "*b*", "![](x)", "two\n\n# lines")
     card = MarkdownIt("gfm-like", {"linkify": False}).render(render_model_card(make_report(names, 60), 1000))

@@ -13,12 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from support.settings import change
 
 from image_classifier.project import locations
+from image_classifier.project.hashing import file_md5
 from image_classifier.project.params import Params, ResNet18Params, load_params
 from image_classifier.sources.image_files import read_image
 from image_classifier.system.errors import UserError
-from pipeline import predict
+from pipeline import evaluate, predict
 
 
 @pytest.fixture
@@ -207,14 +209,57 @@ def test_a_table_for_other_programs_has_a_header(
     (two_pictures / "3.png").rename(two_pictures / '3,"\n.png')
     run_predict(settings, two_pictures, top=2, as_format="csv")
     header, first, _ = csv.reader(capsys.readouterr().out.splitlines())
-    assert header == ["image", "class_1", "probability_1", "class_2", "probability_2"]
+    assert header == ["image", "unsure", "class_1", "probability_1", "class_2", "probability_2"]
     assert first[0] == 'pictures/3,"\\n.png'
-    assert float(first[2]) >= float(first[4])
+    assert first[1] == ""
+    assert float(first[3]) >= float(first[5])
+
+
+def test_below_the_threshold_that_evaluate_found_an_answer_is_unsure(
+    two_pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(data={"validation_images": 300}, evaluate={"wanted_accuracy": 0.85})
+    settings = load_params(locations.PARAMS)
+    evaluate.run(settings.data, settings.evaluate, settings.compute)
+    ran_with = locations.INPUTS / "evaluate.json"
+    ran_with.parent.mkdir()
+    ran_with.write_text(json.dumps({"files": {"models/model.pt": file_md5(locations.MODEL)}}))
+    found = json.loads(locations.TEST_METRICS.read_text(encoding="utf-8"))["unsure"]
+    assert 0 < found["answered"] < 1
+    assert found["accuracy"] > 0.8
+    capsys.readouterr()
+
+    run_predict(settings, two_pictures, as_format="json")
+    for answer in map(json.loads, capsys.readouterr().out.splitlines()):
+        assert answer["unsure"] is (answer["predictions"][0]["probability"] <= found["threshold"])
+
+    ran_with.write_text(json.dumps({"files": {"models/model.pt": "of other weights"}}))
+    run_predict(settings, two_pictures, as_format="json")
+    assert '"unsure": null' in capsys.readouterr().out
 
 
 def test_only_certainty_is_called_0_or_100_percent(capsys: pytest.CaptureFixture[str]) -> None:
-    predict.write_row("table", Path("a.png"), [("cat", 0.9999), ("dog", 0.0001)], [5, 10, 10])
+    predict.write_row("table", Path("a.png"), [("cat", 0.9999), ("dog", 0.0001)], False, [5, 10, 10])
     assert capsys.readouterr().out == "a.png  cat >99.9%  dog <0.1%\n"
+
+
+def test_an_unsure_answer_says_so_before_its_best_guess(capsys: pytest.CaptureFixture[str]) -> None:
+    ranked = [("cat", 0.6), ("dog", 0.4)]
+    for kind in ("table", "csv", "json"):
+        predict.write_row(kind, Path("a.png"), ranked, True, [5, 17, 10])
+    assert capsys.readouterr().out.splitlines() == [
+        "a.png  unsure: cat 60.0%  dog 40.0%",
+        "a.png,True,cat,0.6,dog,0.4",
+        '{"image": "a.png", "unsure": true, "predictions": [{"class": "cat", "probability": 0.6}, '
+        '{"class": "dog", "probability": 0.4}]}',
+    ]
+
+
+def test_an_accuracy_that_no_confidence_reaches_is_one_line(two_pictures: Path) -> None:
+    change(data={"validation_images": 700}, evaluate={"wanted_accuracy": 0.99})
+    settings = load_params(locations.PARAMS)
+    with pytest.raises(UserError, match=r"wanted_accuracy is 0.99, and 700 held-out images show that at no confidence"):
+        evaluate.run(settings.data, settings.evaluate, settings.compute)
 
 
 def test_many_pictures_take_no_more_memory_and_keep_their_order(
