@@ -23,7 +23,9 @@ from benchmarks.measurements import OURS, PLAIN, TUNED
 from benchmarks.recipe import EPOCHS, WIDTH
 from benchmarks.recipe import RESULTS as LADDER
 from benchmarks.table import as_markdown
-from image_classifier.evaluation.statistics import SeedSample
+from image_classifier.evaluation.predictions import Evaluation
+from image_classifier.evaluation.statistics import PairedCounts, SeedSample, p_text, wilson_interval
+from image_classifier.evaluation.unsure import at_threshold, find_threshold
 from image_classifier.model.network import make_network
 from image_classifier.project.params import load_params, read_settings
 from image_classifier.project.recipes import read_recipe
@@ -355,7 +357,60 @@ def processor(run: str) -> str:
     return "Intel Xeon" if "Intel Xeon" in str(about(run)["machine"]) else "AMD Zen 5"
 
 
-CITED = {"README.md": readme, "docs/recipe.md": recipe}
+def export_page() -> list[str]:
+    """The table of the proof, and what 8 bits cost."""
+    proof = json.loads((RESULTS / "narrow" / "export" / "proof.json").read_text(encoding="utf-8"))
+    forms = list(proof["forms"].values())
+    outcomes = ("both_right", "only_trained_right", "only_exported_right", "neither_right")
+    counts = PairedCounts(*(proof[outcome] for outcome in outcomes))
+    assert [forms[0]["right"], forms[2]["right"]] == [counts.first_right, counts.second_right]
+    interval, (_, source, exported) = counts.difference_interval(), forms
+    return [
+        "| accuracy | " + " | ".join(f"{form['right'] / counts.total:.2%}" for form in forms) + " |",
+        "| largest difference of a probability | | "
+        + " | ".join(f"{form['largest_difference']:.1g}" for form in forms[1:])
+        + " |",
+        "| images with another class | | " + " | ".join(str(form["other_classes"]) for form in forms[1:]) + " |",
+        "| time for one image | " + " | ".join(f"{form['milliseconds']:.2f} ms" for form in forms) + " |",
+        "| size of the file | " + " | ".join(f"{form['bytes'] / 1e6:.2f} MB" for form in forms) + " |",
+        f"{100 * counts.difference:.2f} points more right, 95 % interval {100 * interval.low:+.2f} to "
+        f"{100 * interval.high:+.2f} ({p_text(counts.p_value())})",
+        f"its file is {source['bytes'] / exported['bytes']:.1f}x smaller, and one image takes "
+        f"{source['milliseconds'] / exported['milliseconds']:.1f}x less time",
+    ]
+
+
+def unsure_page() -> list[str]:
+    """A row for each wanted accuracy, found on the held-out images and checked on the test images."""
+    held_out, test = (
+        Evaluation(
+            ("right", "wrong"),
+            np.array([row["right"] == "0" for row in rows], dtype=np.int64),
+            np.array([[float(row["confidence"]), 0] for row in rows]),
+        )
+        for images in ("held out", "test")
+        for rows in [[row for row in table(RESULTS / "narrow" / "evaluate" / "unsure.csv") if row["images"] == images]]
+    )
+    pieces = [f"{test.accuracy:.2%} of all"]
+    for wanted in (0.9, 0.95, 0.99):
+        threshold = find_threshold(held_out, wanted)
+        assert threshold is not None
+        found = at_threshold(test, threshold)
+        answered = round(found["answered"] * len(test.labels))
+        interval = wilson_interval(round(found["accuracy"] * answered), answered)
+        pieces.append(
+            f"| {wanted:.0%} | {threshold:.4f} | {found['answered']:.1%} | {found['accuracy']:.2%} "
+            f"({100 * interval.low:.2f} to {100 * interval.high:.2f}) |"
+        )
+    return pieces
+
+
+CITED = {
+    "README.md": readme,
+    "docs/recipe.md": recipe,
+    "docs/export.md": export_page,
+    "docs/using-the-model.md": unsure_page,
+}
 
 ARXIV = {"1705.08741", "2404.00498"}
 GIVEN = {

@@ -22,7 +22,7 @@ class Form:
 
     name: str
     answers: Evaluation
-    milliseconds: float  # for one image alone: the median of TIMED_IMAGES
+    milliseconds: float  # for one image alone: the fastest of TIMED_IMAGES, since other programs only add time
     num_bytes: int  # of its file
 
 
@@ -35,7 +35,7 @@ def measure(name: str, dataset: Dataset, num_bytes: int, answer: Callable[[Image
         start = time.perf_counter()
         answer(image)
         seconds.append(time.perf_counter() - start)
-    return Form(name, answers, 1000 * float(np.median(seconds)), num_bytes)
+    return Form(name, answers, 1000 * min(seconds), num_bytes)
 
 
 @dataclass(frozen=True)
