@@ -19,12 +19,13 @@ from image_classifier.project import locations
 from image_classifier.project.params import Params, load_params
 from image_classifier.serving.prediction import Ranked, load_predictor
 from image_classifier.sources.image_decoding import FORMATS_IN_WORDS
-from image_classifier.sources.image_files import image_suffixes, printable, read_image
+from image_classifier.sources.image_files import escaped, image_suffixes, printable, read_image
 from image_classifier.system.errors import UserError
 from pipeline.stage import main
 
 ENLARGEMENT = 8  # of the overlays, so that they are large enough on a screen
 UNSURE = "unsure: "  # before the best guess
+SHOWN_CLASSES = 3  # of each image, or both of a model of two classes
 WIDEST_COLUMN = 60  # characters; a longer path shifts its own row only
 
 
@@ -35,8 +36,9 @@ def run(options: Namespace, params: Params) -> None:
     """
     predictor = load_predictor(params.compute)
     classes = predictor.model.classes
-    if not 1 <= options.top <= len(classes):
-        raise UserError(f"--top is {options.top}; allowed: 1 to {len(classes)}, the number of classes")
+    top = min(SHOWN_CLASSES, len(classes)) if options.top is None else options.top
+    if not 1 <= top <= len(classes):
+        raise UserError(f"--top is {top}; allowed: 1 to {len(classes)}, the number of classes")
     if options.gradcam:
         try:
             options.gradcam.mkdir(parents=True, exist_ok=True)
@@ -44,11 +46,11 @@ def run(options: Namespace, params: Params) -> None:
             raise UserError(f"--gradcam {printable(options.gradcam)}: {error.strerror}; give a folder") from None
     paths = find_images(options.images)
     path_width = min(WIDEST_COLUMN, max(len(printable(path)) for path in paths))
-    widths = [path_width, *[max(map(len, classes)) + len(" 100.0%")] * options.top]
+    widths = [path_width, *[max(map(len, classes)) + len(" 100.0%")] * top]
     if predictor.unsure_up_to is not None:
         widths[1] += len(UNSURE)
     if options.format == "csv":
-        print("image,unsure", *(f"class_{rank},probability_{rank}" for rank in range(1, options.top + 1)), sep=",")
+        print("image,unsure", *(f"class_{rank},probability_{rank}" for rank in range(1, top + 1)), sep=",")
 
     num_used = 0
     bar: tqdm[Never] = tqdm(total=len(paths), desc="predict", unit="image", leave=False, delay=2, disable=None)
@@ -60,7 +62,7 @@ def run(options: Namespace, params: Params) -> None:
                 continue
             images = np.stack(list(read.values()))
             probabilities = predictor.probabilities(images)
-            for number, ranked in zip(read, predictor.best(probabilities, options.top), strict=True):
+            for number, ranked in zip(read, predictor.best(probabilities, top), strict=True):
                 with tqdm.external_write_mode():
                     write_row(options.format, paths[number], ranked, predictor.is_unsure(ranked), widths)
             if options.gradcam:
@@ -125,7 +127,7 @@ def write_row(kind: str, path: Path, ranked: Ranked, unsure: bool | None, widths
         predictions = [{"class": name, "probability": value} for name, value in rounded]
         print(json.dumps({"image": str(path), "unsure": unsure, "predictions": predictions}))
     elif kind == "csv":
-        csv.writer(sys.stdout, lineterminator="\n").writerow([printable(path), unsure, *chain(*rounded)])
+        csv.writer(sys.stdout, lineterminator="\n").writerow([escaped(str(path)), unsure, *chain(*rounded)])
     else:
         from image_classifier.plots.style import percent  # Matplotlib: 0.3 s
 
@@ -151,7 +153,9 @@ def path_of(text: str) -> Path:
 if __name__ == "__main__":
     parser = ArgumentParser(prog="python -m pipeline.predict", description=__doc__)
     parser.add_argument("images", nargs="+", type=path_of, metavar="IMAGE_OR_FOLDER")
-    parser.add_argument("--top", type=int, default=3, help="classes to show, the most probable first (default: 3)")
+    parser.add_argument(
+        "--top", type=int, help=f"classes to show, the most probable first (default: {SHOWN_CLASSES}, or all if fewer)"
+    )
     parser.add_argument(
         "--format",
         choices=("table", "json", "csv"),

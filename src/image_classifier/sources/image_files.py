@@ -12,11 +12,16 @@ LONGEST_NAME = 200  # characters of a path in a message or table
 
 
 def printable(path: Path) -> str:
-    """A path for people: line breaks, escape codes and broken characters are escaped, a very long path is shortened."""
+    """A path for people: escaped, and shortened if it is very long."""
     shown = str(path)
     if len(shown) > LONGEST_NAME:
         shown = f"{shown[: LONGEST_NAME // 2]}…{shown[-LONGEST_NAME // 2 :]}"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    return escaped(shown)
+
+
+def escaped(text: str) -> str:
+    """A text on one line, with line breaks, escape codes and broken characters as Python writes them."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def image_suffixes() -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import runpy
 import shutil
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ import pytest
 from PIL import Image
 from support.settings import change
 
+from image_classifier.data import load_dataset
+from image_classifier.model.model_file import save_model
+from image_classifier.model.network import make_network
 from image_classifier.project import locations
 from image_classifier.project.hashing import file_md5
 from image_classifier.project.params import Params, ResNet18Params, load_params
@@ -29,7 +33,7 @@ def settings(two_pictures: Path) -> Params:
 
 
 def run_predict(
-    params: Params, *images: Path, top: int = 3, as_format: str = "table", gradcam: Path | None = None
+    params: Params, *images: Path, top: int | None = None, as_format: str = "table", gradcam: Path | None = None
 ) -> None:
     options = Namespace(images=list(images), top=top, format=as_format, gradcam=gradcam)
     predict.run(options, params)
@@ -236,6 +240,24 @@ def test_below_the_threshold_that_evaluate_found_an_answer_is_unsure(
     ran_with.write_text(json.dumps({"files": {"models/model.pt": "of other weights"}}))
     run_predict(settings, two_pictures, as_format="json")
     assert '"unsure": null' in capsys.readouterr().out
+
+
+def test_in_csv_two_long_paths_never_get_one_name(capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (Path(f"{100 * 'a'}{middle}{150 * 'b'}.png") for middle in "cd"):
+        predict.write_row("csv", path, [("cat", 0.9)], [])
+    first, second = csv.reader(capsys.readouterr().out.splitlines())
+    assert first != second
+
+
+def test_a_model_of_two_classes_shows_both(
+    two_pictures: Path, settings: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = make_network(settings.model, 2, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    digits = load_dataset(locations.DATA / "digits")
+    save_model(locations.MODEL, net, settings.model, replace(digits, classes=("cat", "dog")))
+    run_predict(settings, two_pictures, as_format="json")
+    shown = [json.loads(line)["predictions"] for line in capsys.readouterr().out.splitlines()]
+    assert [{one["class"] for one in each} for each in shown] == [{"cat", "dog"}] * 2
 
 
 def test_only_certainty_is_called_0_or_100_percent(capsys: pytest.CaptureFixture[str]) -> None:
