@@ -29,15 +29,51 @@ def make(data: DataParams) -> Made:
         UserError: the folders do not make a data set, or a picture is broken and `data.broken_images` says stop.
     """
     root = Path(data.folder)
-    inside = (*root.glob("*"), *root.glob("*/*"))
-    if link := next((path for path in inside if path.is_symlink() and path.is_dir()), None):
-        raise UserError(
-            f"{printable(link)} is a link to a folder, in which DVC sees no change: move that folder here, "
-            "or let data.folder lead to where all classes are"
-        )
+    found = find_halves(root)
+    classes, parts = tuple(found[0]), read_pictures(found, data)
+    if len(parts) == 1:
+        (images, labels), *_ = parts
+        if single := {classes[label] for label in np.flatnonzero(np.bincount(labels) == 1)}:
+            raise UserError(
+                f"{root}: of {_named(single)} one picture can be read, and training and test set need one "
+                "each: add some, or remove that class"
+            )
+        parts = [*split_test(images, labels, data)]
+    train, test = parts
+    for part, (_, labels) in (("training", train), ("test", test)):
+        if lacking := {classes[index] for index in set(range(len(classes))) - set(labels.tolist())}:
+            raise UserError(
+                f"{root}: the {part} set has no picture of {_named(lacking)}: add some, or raise or lower "
+                "data.test_share"
+            )
+    return classes, train, test
+
+
+def find_halves(root: Path) -> list[Pictures]:
+    """The pictures of train/ and of test/, with the same classes; or without these folders, of all classes.
+
+    Raises:
+        UserError: there are links, hidden files or other folders of which DVC or a training would take no notice, or
+            what `find_pictures` raises.
+    """
+    for path in root.rglob("*"):
+        if path.is_symlink() and path.is_dir():
+            raise UserError(
+                f"{printable(path)} is a link to a folder, in which DVC sees no change: move that folder "
+                "here, or let data.folder lead to where all classes are"
+            )
+        if path.is_symlink() and not path.exists():
+            raise UserError(f"{printable(path)} is a link to a file that is not there, at which DVC fails: remove it")
     halves = [root / "train", root / "test"]
     # Beside classes such as bus and lorry, `train` is a class, too: it has pictures in it, and no folders.
     is_split = all(half.is_dir() for half in halves) or any([*half.glob("[!.]*/")] for half in halves)
+    others = [path for path in _visible(root) if path.is_dir() and path not in halves] if is_split else []
+    if others:
+        raise UserError(
+            f"{printable(others[0])} lies beside train and test, and only these are used: rename it, if it "
+            "is to be one of them, or move its pictures into train, of which data.validation_images holds "
+            "some out, or elsewhere"
+        )
     found = [find_pictures(folder) for folder in (halves if is_split else [root])]
     seen = {root / name for name in files_for_dvc(root)}
     files = (file for pictures in found for of_class in pictures.values() for file in of_class)
@@ -48,15 +84,7 @@ def make(data: DataParams) -> Made:
         )
     if different := found[0].keys() ^ found[-1].keys():
         raise UserError(f"{root}: train and test must have the same classes; only one of them has {_named(different)}")
-    classes, parts = tuple(found[0]), read_pictures(found, data)
-    train, test = parts if is_split else split_test(*parts[0], data)
-    for part, (_, labels) in (("training", train), ("test", test)):
-        if lacking := {classes[index] for index in set(range(len(classes))) - set(labels.tolist())}:
-            raise UserError(
-                f"{root}: the {part} set has no picture of {_named(lacking)}: add some, or raise or lower "
-                "data.test_share"
-            )
-    return classes, train, test
+    return found
 
 
 def find_pictures(folder: Path) -> Pictures:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from image_classifier.data import Channels, Dataset, Images, Labels, Part, split_validation
 from image_classifier.project.params import DataParams
+from image_classifier.system.errors import UserError
 
 
 def plugin(name: str) -> ModuleType:
@@ -27,7 +28,13 @@ def make_dataset(data: DataParams) -> Dataset:
         (np.ascontiguousarray(scale(images, data.image_px)), np.asarray(labels, dtype=np.int64))
         for images, labels in parts
     )
-    return Dataset(data.dataset, tuple(classes), *channel_statistics(train[0]), *train, *test)
+    mean, std = channel_statistics(train[0])
+    if std == (1, 1, 1):  # of other pictures it is at most 0.5
+        raise UserError(
+            f"all {len(train[0]):,} training images of {data.dataset} have one and the same colour: check "
+            "the files, since there is nothing to learn"
+        )
+    return Dataset(data.dataset, tuple(classes), mean, std, *train, *test)
 
 
 def split_test(images: Images, labels: Labels, data: DataParams) -> tuple[Part, Part]:
@@ -46,13 +53,17 @@ def scale(images: Images, image_px: int) -> Images:
 
 
 def channel_statistics(images: Images) -> tuple[Channels, Channels]:
-    """Mean and standard deviation of each channel of pixels / 255, from exact sums: the same on every machine."""
+    """Mean and standard deviation of each channel of pixels / 255, from exact sums: the same on every machine.
+
+    A channel that never changes gets a standard deviation of 1, since images are divided by it.
+    """
     counts = np.zeros((3, 256), dtype=np.int64)
     for image in images:
         counts += [np.bincount(image[..., channel].ravel(), minlength=256) for channel in range(3)]
     values, num_pixels = np.arange(256), images[..., 0].size
     mean = counts @ values / num_pixels
     std = np.sqrt(counts @ values**2 / num_pixels - mean**2)
+    std[std == 0] = 255
     return _as_channels(mean / 255), _as_channels(std / 255)
 
 

@@ -133,11 +133,30 @@ def test_all_broken_pictures_are_named_and_stop_the_stage_unless_they_may_be_lef
     assert "2 of 22 pictures cannot be read" in capsys.readouterr().err
 
 
+def test_pictures_of_one_colour_are_refused_and_one_constant_channel_is_not(make: MakeDataset, tmp_path: Path) -> None:
+    for index in range(4):
+        picture(tmp_path / "one" / "a" / f"{index}.png", RED)
+        picture(tmp_path / "one" / "b" / f"{index}.png", RED)
+    with pytest.raises(UserError, match="all 6 training images of folder have one and the same colour"):
+        make(tmp_path / "one", test_share=0.25)
+    for file in (tmp_path / "one" / "b").iterdir():
+        picture(file, (90, 30, 30))
+    assert make(tmp_path / "one", test_share=0.25).std[1:] == (1, 1)
+
+
 def remove(path: Path, *, itself: bool = False) -> None:
     for file in path.iterdir():
-        file.unlink()
+        remove(file, itself=True) if file.is_dir() else file.unlink()
     if itself:
         path.rmdir()
+
+
+def halves(root: Path) -> Path:
+    """Replace the classes in `root` by train/ and test/, each with these classes; returns `root`."""
+    remove(root)
+    pictures(root / "train")
+    pictures(root / "test")
+    return root
 
 
 @pytest.mark.parametrize(
@@ -155,10 +174,15 @@ def remove(path: Path, *, itself: bool = False) -> None:
         (lambda root: picture(root / "\udcff" / "0.png"), r"class '\\udcff' has a line break, tab or damaged"),
         (lambda root: (root / "green").symlink_to("red"), "green is a link to a folder, in which DVC sees no change"),
         (lambda root: picture(root / "stray.png"), r"stray.png lies beside the folders of the classes"),
-        (lambda root: picture(root / "rare" / "0.png"), "set has no picture of 'rare'"),
-        (lambda root: pictures(root / "train"), "there is no folder .*/test"),
+        (lambda root: picture(root / "rare" / "0.png"), "of 'rare' one picture can be read, and training and test set"),
+        (lambda root: (root / "red" / "x.png").symlink_to("gone"), "x.png is a link to a file that is not there"),
         (
-            lambda root: (pictures(root / "train"), pictures(root / "test"), picture(root / "test" / "new" / "0.png")),
+            lambda root: (halves(root), pictures(root / "val")),
+            "val lies beside train and test, and only these are used",
+        ),
+        (lambda root: remove(halves(root) / "test", itself=True), "there is no folder .*/test"),
+        (
+            lambda root: (halves(root), picture(root / "test" / "new" / "0.png")),
             "train and test must have the same classes; only one of them has 'new'",
         ),
     ],
@@ -172,7 +196,9 @@ def remove(path: Path, *, itself: bool = False) -> None:
         "no UTF-8",
         "link",
         "stray",
-        "class missing in test",
+        "one picture",
+        "broken link",
+        "beside train and test",
         "no test",
         "differ",
     ],
