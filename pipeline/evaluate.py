@@ -1,5 +1,6 @@
 """Stage `evaluate`: the prediction for every test image, the metrics, the mistakes, and the training's curves."""
 
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -45,6 +46,7 @@ def run(data: DataParams, evaluate: EvaluateParams, compute: ComputeParams) -> N
     if evaluate.wanted_accuracy != "off":
         threshold = threshold_on_held_out(net, dataset, data, evaluate.wanted_accuracy, resolved)
         metrics["unsure"] = {"wanted_accuracy": evaluate.wanted_accuracy, **at_threshold(evaluation, threshold)}
+    metrics["test_images_in_training"] = in_training = dataset.num_test_images_in_training()
     write_json(locations.TEST_METRICS, metrics)
     write_tables(evaluation)
     plot_confusion(evaluation, locations.CONFUSION_PLOT)
@@ -58,6 +60,9 @@ def run(data: DataParams, evaluate: EvaluateParams, compute: ComputeParams) -> N
     plot_learning_curves(read_history(locations.HISTORY), locations.LEARNING_CURVES)
     num_wrong = len(evaluation.misclassified)
     print(f"test accuracy {evaluation.accuracy:.2%}: {num_wrong} of {len(evaluation.labels)} images misclassified")
+    if in_training:
+        print(f"warning: {in_training} test images are also training images, so the accuracy promises too much",
+              file=sys.stderr)
 
 
 def threshold_on_held_out(

@@ -1,5 +1,6 @@
 """The data sets that stages share: on disk, in memory, and split."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -36,6 +37,15 @@ class Dataset:
     @property
     def image_px(self) -> int:
         return int(self.train_images.shape[1])
+
+    def num_test_images_in_training(self) -> int:
+        """How many test images are, pixel for pixel, also training images."""
+        seen = {_digest(image) for image in self.train_images}
+        return sum(_digest(image) in seen for image in self.test_images)
+
+
+def _digest(image: Images) -> bytes:
+    return hashlib.blake2b(image.tobytes(), digest_size=16).digest()
 
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")

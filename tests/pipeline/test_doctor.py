@@ -346,6 +346,7 @@ def test_pictures_that_dvc_would_refuse_or_lack_are_named_with_the_remedy(worksp
         change(data={"dataset": "folder", "folder": folder})
         return doctor.pictures(read_project()).text
 
+    assert found("~/photos") == f"data.folder is '~/photos', and DVC does not know ~: write {Path.home()}/photos"
     assert found("nowhere").startswith("data.folder is 'nowhere', and there is no such folder")
     assert found(".").endswith("and a stage writes data/folder: name a folder of pictures alone")
     pictures(Path("photos"))

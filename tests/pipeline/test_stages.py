@@ -166,6 +166,7 @@ def test_all_tables_of_evaluate_agree() -> None:
         "expected_calibration_error",
         "per_class_accuracy",
         "flip_tta_accuracy",
+        "test_images_in_training",
     }
 
     confusion = pd.read_csv(locations.CONFUSION, index_col="true", dtype={"true": str})

@@ -40,7 +40,7 @@ def make_report(classes: tuple[str, ...], num_mistakes: int, num_shown: int | No
     return Report(
         dataset="cifar10",
         evaluation=evaluation,
-        metrics=evaluation.metrics(15),
+        metrics=evaluation.metrics(15) | {"test_images_in_training": 0},
         history=[EpochMetrics(n, 0.1, 2 / n, 1 - 1 / n, 2.2 / n, 1 - 1.1 / n, "test") for n in (2, 3, 4)],
         settings={
             "data": {"dataset": "cifar10", "validation_images": 0},

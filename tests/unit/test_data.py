@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +114,9 @@ def test_a_damaged_description_of_a_data_set_is_refused(digits: Dataset, tmp_pat
 
 def _contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_test_images_that_are_also_training_images_are_counted(digits: Dataset) -> None:
+    assert digits.num_test_images_in_training() == 0
+    mixed = np.concatenate([digits.train_images[[3, 5, 5]], digits.test_images[:10]])
+    assert replace(digits, test_images=mixed).num_test_images_in_training() == 3

@@ -14,7 +14,7 @@ from image_classifier.evaluation.statistics import judged
 from image_classifier.model.compute import prepare_compute
 from image_classifier.project.params import Params
 from image_classifier.report.gradcam import activation_maps
-from image_classifier.report.pages import heat_sheet, image_sheet, render_page
+from image_classifier.report.pages import heat_sheet, image_sheet, render_page, sheet_columns
 from image_classifier.report.svg import NUM_BARS, reliability_charts, training_charts
 from image_classifier.system.errors import UserError
 
@@ -50,6 +50,7 @@ def render_comparison(comparison: Comparison, params: Params) -> str:
         code=describe_code(*runs),
         address=code_address(*runs),
         gradcam=params.gradcam,
+        columns=sheet_columns(sum(map(len, shown.values()))),
         **_pictures(runs, np.concatenate(list(shown.values())), params),
     )
 

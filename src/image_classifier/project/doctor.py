@@ -157,6 +157,8 @@ def links(project: Project) -> Finding:
 def pictures(project: Project) -> Finding:
     """Whether DVC can hash the folder of pictures, and copy it for experiments."""
     folder = Path(project.params.data.folder)
+    if folder.parts[:1] == ("~",):
+        return error(f"data.folder is {str(folder)!r}, and DVC does not know ~: write {folder.expanduser()}")
     if not folder.is_dir():
         return error(f"data.folder is {str(folder)!r}, and there is no such folder: make it, or name another one")
     outs = {out: Path(out).resolve() for stage in project.stages.values() for out in stage.outs}

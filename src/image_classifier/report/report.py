@@ -11,7 +11,7 @@ from image_classifier.evaluation.predictions import Evaluation, largest_cells
 from image_classifier.outputs.history import EpochMetrics
 from image_classifier.plots.evaluation import matrix_classes, matrix_shares
 from image_classifier.report.gradcam import Maps
-from image_classifier.report.pages import heat_sheet, image_sheet, render_page
+from image_classifier.report.pages import heat_sheet, image_sheet, render_page, sheet_columns
 from image_classifier.report.svg import class_accuracy_charts, reliability_charts, risk_charts, training_charts
 
 
@@ -42,6 +42,7 @@ class Report:
             **vars(self),
             classes=classes,
             image_px=self.images.shape[1],
+            columns=sheet_columns(len(self.images)),
             num_mistakes=len(evaluation.misclassified),
             mistakes=list(zip(shown.tolist(), *of_shown, strict=True)),
             counts=[

@@ -23,6 +23,7 @@ from image_classifier.evaluation.predictions import read_predictions
 from image_classifier.project import locations
 from image_classifier.project.params import Params, load_params
 from image_classifier.report.model_card import render_model_card
+from image_classifier.report.pages import LARGEST_PX, sheet_columns
 from pipeline import gradcam_report
 
 
@@ -91,6 +92,25 @@ def test_the_images_in_the_page_are_exact() -> None:
     for sheet, maps in ((predicted, report.for_predicted), (true, report.for_true)):
         alpha = tiles(sheet.convert("RGBA"), 70)[..., 3] / 255
         np.testing.assert_allclose(alpha, 0.85 * maps, atol=0.016)  # half a step of 32
+
+
+@pytest.mark.parametrize(("count", "side"), [(3, 512), (1500, 16)])
+def test_large_and_many_pictures_fit_into_a_sheet(count: int, side: int) -> None:
+    report = make_report(("cat", "dog", "frog"), count)
+    images, maps = np.zeros((count, side, side, 3), np.uint8), np.zeros((count, side, side), np.float32)
+    images[count - 1], maps[count - 1] = 255, 1
+    html = replace(report, images=images, for_predicted=maps, for_true=maps).render()
+    (columns,) = {int(found) for found in re.findall(r"--columns: (\d+)", html)}
+    row, column = divmod(count - 1, columns)
+    for sheet in sheets(html):
+        assert max(sheet.size) < 16_384, "the most that WebP can hold"
+        tile = sheet.width // columns
+        pixels = np.asarray(sheet.convert("RGBA")).sum(axis=2)
+        assert pixels[row * tile + tile // 2, column * tile + tile // 2] == pixels.max()
+
+
+def test_the_largest_report_fits_into_a_sheet() -> None:
+    assert sheet_columns(10_000) * LARGEST_PX < 16_384
 
 
 def test_the_same_report_gives_the_same_bytes() -> None:
@@ -170,6 +190,13 @@ def test_the_model_card_has_the_results_with_their_intervals_and_the_confusions(
     assert "Trained on 1,234 images" in card
     assert "| train.lr\\_max | 0.4 |" in card
     assert card == render_model_card(report, num_train_images=1234)
+
+
+def test_the_model_card_says_if_test_images_were_trained_on() -> None:
+    report = make_report(("cat", "dog", "frog"), 40)
+    assert "which the network was not trained on" in render_model_card(report, 1000)
+    repeated = replace(report, metrics={**report.metrics, "test_images_in_training": 7})
+    assert "of which 7 are also training images." in render_model_card(repeated, 1000)
 
 
 def test_the_model_card_speaks_of_one_image_in_the_singular() -> None:

@@ -244,7 +244,7 @@ def test_below_the_threshold_that_evaluate_found_an_answer_is_unsure(
 
 def test_in_csv_two_long_paths_never_get_one_name(capsys: pytest.CaptureFixture[str]) -> None:
     for path in (Path(f"{100 * 'a'}{middle}{150 * 'b'}.png") for middle in "cd"):
-        predict.write_row("csv", path, [("cat", 0.9)], [])
+        predict.write_row("csv", path, [("cat", 0.9)], False, [])
     first, second = csv.reader(capsys.readouterr().out.splitlines())
     assert first != second
 
