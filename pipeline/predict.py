@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from image_classifier.data import Images
-from image_classifier.model.inference import BATCH_SIZE
+from image_classifier.model.inference import batch_size
 from image_classifier.project import locations
 from image_classifier.project.params import Params, load_params
 from image_classifier.serving.prediction import Ranked, load_predictor
@@ -52,11 +52,11 @@ def run(options: Namespace, params: Params) -> None:
     if options.format == "csv":
         print("image,unsure", *(f"class_{rank},probability_{rank}" for rank in range(1, top + 1)), sep=",")
 
-    num_used = 0
+    num_used, size = 0, batch_size(predictor.model.image_px)
     bar: tqdm[Never] = tqdm(total=len(paths), desc="predict", unit="image", leave=False, delay=2, disable=None)
     with bar:
-        for start in range(0, len(paths), BATCH_SIZE):
-            read = read_usable(paths, range(start, min(start + BATCH_SIZE, len(paths))), predictor.model.image_px, bar)
+        for start in range(0, len(paths), size):
+            read = read_usable(paths, range(start, min(start + size, len(paths))), predictor.model.image_px, bar)
             num_used += len(read)
             if not read:
                 continue

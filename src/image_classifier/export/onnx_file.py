@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from image_classifier.data import Images
-from image_classifier.model.inference import BATCH_SIZE
+from image_classifier.model.inference import batch_size
 from image_classifier.model.model_file import TrainedModel
 from image_classifier.model.network import Classifier
 from image_classifier.system.errors import UserError
@@ -101,8 +101,9 @@ class OnnxModel:
 
     def probabilities(self, images: Images) -> NDArray[np.float64]:
         """Probabilities (N, classes) for images uint8 (N, image_px, image_px, 3)."""
-        starts = tqdm(range(0, len(images), BATCH_SIZE), desc="ONNX", leave=False, delay=2, disable=None)
-        batches = (np.ascontiguousarray(images[start : start + BATCH_SIZE]) for start in starts)
+        size = batch_size(images.shape[1])
+        starts = tqdm(range(0, len(images), size), desc="ONNX", leave=False, delay=2, disable=None)
+        batches = (np.ascontiguousarray(images[start : start + size]) for start in starts)
         return np.concatenate([self.session.run([OUTPUT], {INPUT: batch})[0] for batch in batches]).astype(np.float64)
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from image_classifier.data import Images
+from image_classifier.model.inference import batch_size
 from image_classifier.model.network import Network
 from image_classifier.project.params import GradCAMParams
 from image_classifier.system.errors import UserError
@@ -29,7 +30,6 @@ METHODS = {
     "layercam": LayerCAM,
 }
 HEAT_LEVELS = 32  # steps of colour; 2,000 maps of 8 px take 0.6 MB as PNG, and 0.8 MB with 64
-BATCH_SIZE = 256  # images; no setting, since rounding may depend on it; a multiple of 16 for Conv3x3
 
 
 def activation_maps(net: Network, images: Images, classes: NDArray[np.int64], params: GradCAMParams) -> Maps:
@@ -48,9 +48,10 @@ def activation_maps(net: Network, images: Images, classes: NDArray[np.int64], pa
     device = net.mean.device
     cam = METHODS[params.method](net, [_layer(net, params.layer)])
     maps = [np.empty((0, *images.shape[1:3]), np.float32)]  # the result for no images
-    for start in tqdm(range(0, len(images), BATCH_SIZE), desc=params.method, leave=False, delay=2, disable=None):
-        batch = torch.tensor(images[start : start + BATCH_SIZE], device=device)
-        targets = [ClassifierOutputTarget(int(label)) for label in classes[start : start + BATCH_SIZE]]
+    size = max(1, batch_size(images.shape[1]) // 2)  # half, since the backward pass needs what the layers gave
+    for start in tqdm(range(0, len(images), size), desc=params.method, leave=False, delay=2, disable=None):
+        batch = torch.tensor(images[start : start + size], device=device)
+        targets = [ClassifierOutputTarget(int(label)) for label in classes[start : start + size]]
         maps.append(cam(net.normalize(batch).requires_grad_(), targets))
     return np.concatenate(maps)
 

@@ -22,7 +22,8 @@ from mlflow.models import Model, set_model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-BATCH_SIZE = 256  # images that the network gets at once; all images of a request took 2.7 GB
+LARGEST_BATCH = 256  # images that the network gets at once; all images of a request took 2.7 GB
+BATCH_PIXELS = LARGEST_BATCH * 32**2  # so that large images take no more memory
 MOST_IMAGES = 1000  # in a request, so that its memory is bounded
 
 
@@ -59,8 +60,9 @@ class ServedModel(PythonModel):
         return self._probabilities(self._as_uint8(model_input))
 
     def _probabilities(self, images: np.ndarray) -> np.ndarray:
+        size = min(LARGEST_BATCH, max(1, BATCH_PIXELS // images.shape[1] ** 2))
         with torch.inference_mode():
-            return torch.cat([self.network(batch) for batch in torch.from_numpy(images).split(BATCH_SIZE)]).numpy()
+            return torch.cat([self.network(batch) for batch in torch.from_numpy(images).split(size)]).numpy()
 
     def _ranked(self, probabilities: np.ndarray) -> list[dict[str, Any]]:
         best_first = np.argsort(-probabilities, kind="stable")
