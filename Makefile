@@ -34,12 +34,12 @@ INSTALL = $(PYTHON) -m pip install --progress-bar off --use-pep517 $(1) | awk ' 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
 
-demo: $(RUNTIME) ## all five stages on embedded data: minutes, no network
+demo: $(RUNTIME) ## all stages on embedded data: minutes, no network
 	$(PYTHON) -m pipeline.demo
 
-repro: check ## all five stages as params.yaml says; with RECIPE=fast90, as recipes/fast90.yaml says, as an experiment
+repro: check ## all stages as params.yaml says; with RECIPE=fast90, as recipes/fast90.yaml says, as an experiment
 ifdef RECIPE
-	$(PYTHON) -m pipeline.recipe $(RECIPE)
+	$(PYTHON) -m pipeline.recipe $(RECIPE) $(if $(FOLDER),--folder "$(FOLDER)")
 else
 	$(PYTHON) -m dvc repro
 	$(PYTHON) -m pipeline.sync

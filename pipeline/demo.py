@@ -23,7 +23,7 @@ RECIPE = Path("recipes") / "digits.yaml"
 
 
 def run() -> None:
-    """Run all five stages and print the result; a UserError if one fails, after its own message."""
+    """Run all stages and print the result; a UserError if one fails, after its own message."""
     prepare_project(locations.DEMO, RECIPE)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # stages run with this Python
     environment = {**os.environ, "DVC_NO_ANALYTICS": "1", "MLFLOW_TRACKING_URI": tracking_uri(), "PATH": path}
@@ -52,6 +52,7 @@ def prepare_project(folder: Path, recipe: Path) -> None:
         with suppress(FileNotFoundError):
             shutil.rmtree(folder / code)
         shutil.copytree(code, folder / code, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / locations.WEIGHTS).mkdir(exist_ok=True)  # a dependency of stage weights, used or not
     for file in ("dvc.yaml", ".dvcignore"):
         shutil.copy(file, folder)
     overlay(locations.PARAMS, read_settings(recipe), folder / locations.PARAMS)

@@ -61,8 +61,10 @@ def run(data: DataParams, evaluate: EvaluateParams, compute: ComputeParams) -> N
     num_wrong = len(evaluation.misclassified)
     print(f"test accuracy {evaluation.accuracy:.2%}: {num_wrong} of {len(evaluation.labels)} images misclassified")
     if in_training:
-        print(f"warning: {in_training} test images are also training images, so the accuracy promises too much",
-              file=sys.stderr)
+        print(
+            f"warning: {in_training} test images are also training images, so the accuracy promises too much",
+            file=sys.stderr,
+        )
 
 
 def threshold_on_held_out(

@@ -115,7 +115,7 @@ def new_project(make_once: MakeOnce, empty_store: Path) -> Path:
     """A committed copy of the project with tiny settings and an empty MLflow store."""
 
     def fill(folder: Path) -> None:
-        for name in ("pipeline", "src", "recipes", "images"):
+        for name in ("pipeline", "src", "recipes", "images", "weights"):
             shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         (folder / ".dvc").mkdir()
         for name in ("config", "plots.html", ".gitignore"):
@@ -165,7 +165,7 @@ def project(tiny_params: Params, tmp_path: Path, empty_store: Path, monkeypatch:
     shutil.copy(empty_store, tmp_path / "mlruns" / "mlflow.db")
     shutil.copy(PROJECT / "dvc.yaml", tmp_path)
     write_outputs(tmp_path, tiny_params)
-    write_lock("download", "lr_find")
+    write_lock("download", "weights", "lr_find")
     return tmp_path
 
 

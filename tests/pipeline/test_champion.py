@@ -18,7 +18,7 @@ from image_classifier.project.params import load_params
 from image_classifier.project.recipes import overlay
 from image_classifier.tracking.champion import CHAMPION, CLASSES, DATA
 from image_classifier.tracking.publication import publish, publish_stage
-from pipeline import download, evaluate, lr_find, sync
+from pipeline import download, evaluate, lr_find, sync, weights
 
 NAME = "cifar10-resnet"
 
@@ -60,10 +60,11 @@ def train_on(folder: str) -> None:
     overlay(locations.PARAMS, {"data": {"folder": folder}}, locations.PARAMS)
     params = load_params(locations.PARAMS)
     download.run(params.data)
+    weights.run(params.data, params.model, params.train, params.gradcam)
     lr_find.run(params.data, params.augment, params.model, params.lr_find, params.train, params.compute)
     run_train()
     evaluate.run(params.data, params.evaluate, params.compute)
-    stages = ("download", "lr_find", "train", "evaluate")
+    stages = ("download", "weights", "lr_find", "train", "evaluate")
     note_inputs(*stages)
     dvc("commit", "--force", *stages)
     publish_stage("evaluate", read_project(), read_project().inputs("evaluate"))

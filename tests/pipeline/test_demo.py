@@ -1,4 +1,4 @@
-"""`make demo`: all five stages on embedded data, beside the project and not in it."""
+"""`make demo`: all stages on embedded data, beside the project and not in it."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ def test_the_recipe_changes_what_it_names_and_keeps_the_rest_and_the_comments(tm
 
 
 def test_the_demo_says_what_came_out_and_leaves_the_project_as_it_was(workspace: Path, finished_project: Path) -> None:
-    """Its results come from DVC's cache; the README's first block, in test_docs.py, runs its five stages."""
+    """Its results come from DVC's cache; the README's first block, in test_docs.py, runs its stages."""
     use_recipe(workspace, epochs=2)
     before = git_status()
     folder = workspace / "build" / "demo"

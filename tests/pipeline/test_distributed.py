@@ -11,6 +11,7 @@ from support.finished_pipeline import run_train, write_lock
 from support.real_repro import all_runs, wait_for
 from support.servers import free_port
 
+from image_classifier.model.start_file import write_start
 from image_classifier.outputs.history import read_history
 from image_classifier.outputs.rates import FoundRates
 from image_classifier.project import locations
@@ -27,9 +28,10 @@ def ready_to_train(workspace: Path) -> None:
     """
     overlay(locations.PARAMS, {"train": {"batch_size": 512, "optimizer": "muon"}}, locations.PARAMS)
     download.run(load_params(locations.PARAMS).data)
+    write_start(locations.START, {})
     locations.LR_FOUND.parent.mkdir(parents=True)
     FoundRates(0.002, 0.02, "valley", {}).write_json(locations.LR_FOUND)
-    write_lock("download", "lr_find")  # as if DVC had run them
+    write_lock("download", "weights", "lr_find")  # as if DVC had run them
 
 
 def train_in_two_processes() -> psutil.Popen:

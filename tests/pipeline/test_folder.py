@@ -1,4 +1,4 @@
-"""Pictures of one's own through all five stages."""
+"""Pictures of one's own through all stages."""
 
 import base64
 import json

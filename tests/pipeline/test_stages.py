@@ -62,7 +62,7 @@ UNTRACKED: dict[ModuleType, dict[str, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module", autouse=True)
 def settings(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Params]:
-    """The settings of a project folder in which all five stages ran, as the working directory."""
+    """The settings of a project folder in which all stages ran, as the working directory."""
     folder = tmp_path_factory.mktemp("project")
     overlay(PROJECT / "params.yaml", TINY, folder / "params.yaml")
     shutil.copy(PROJECT / "dvc.yaml", folder)

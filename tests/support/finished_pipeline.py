@@ -19,6 +19,7 @@ from support.project import PROJECT
 from image_classifier.data import Dataset, save_dataset
 from image_classifier.model.model_file import save_model
 from image_classifier.model.network import make_network
+from image_classifier.model.start_file import write_start
 from image_classifier.outputs.history import EpochMetrics, write_history
 from image_classifier.outputs.rates import FoundRates, LRSweep
 from image_classifier.project import locations
@@ -59,17 +60,18 @@ def run_train() -> None:
 
 
 def run_stages(params: Params) -> None:
-    """All five stages, one after the other, in the working directory."""
-    from pipeline import download, evaluate, gradcam_report, lr_find
+    """All stages, one after the other, in the working directory."""
+    from pipeline import download, evaluate, gradcam_report, lr_find, weights
 
     download.run(params.data)
+    weights.run(params.data, params.model, params.train, params.gradcam)
     lr_find.run(params.data, params.augment, params.model, params.lr_find, params.train, params.compute)
     run_train()
     evaluate.run(params.data, params.evaluate, params.compute)
     gradcam_report.run(
         params.data, params.augment, params.model, params.train, params.evaluate, params.gradcam, params.compute
     )
-    note_inputs("download", "lr_find", "train", "evaluate", "gradcam_report")
+    note_inputs("download", "weights", "lr_find", "train", "evaluate", "gradcam_report")
 
 
 def note_inputs(*stages: str) -> None:
@@ -84,7 +86,7 @@ def epochs(number: int) -> list[EpochMetrics]:
 
 
 def write_outputs(folder: Path, params: Params, accuracy: float = 0.75, seed: int = 0) -> None:
-    """Fill `folder` with the outputs of the five stages."""
+    """Fill `folder` with the outputs of all stages."""
     outputs = [path for stage in defined_stages().values() for path in stage.outs]
     for path in outputs:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -94,6 +96,7 @@ def write_outputs(folder: Path, params: Params, accuracy: float = 0.75, seed: in
     dataset = Dataset("digits", classes, mean, std, images, labels, images, labels)
     save_dataset(dataset, folder / "data" / "digits")
 
+    write_start(folder / locations.START, {})
     curve = LRSweep((0.001, 0.01, 0.1), (2.3, 2.0, 1.5), (2.3, 2.2, 2.0))
     curve.write_csv(folder / locations.LR_CURVE)
     FoundRates(0.001, 0.1, "valley", {"valley": 0.1, "minimum/10": 0.2}).write_json(folder / locations.LR_FOUND)
@@ -156,7 +159,7 @@ def write_dvc_project(folder: Path) -> None:
         name: {
             "cmd": [f"mkdir -p {Path(path).parent} && cp -r $DVC_ROOT/ready/{path} {path}" for path in outs],
             "params": list(stage.params),
-            "deps": [path for path in stage.deps if not path.startswith(("src/", "pipeline/", "images"))],
+            "deps": [path for path in stage.deps if not path.startswith(("src/", "pipeline/", "images", "weights"))],
             "outs": list(outs),
             "meta": {"mlflow": stage.published},
         }

@@ -7,7 +7,7 @@ It holds a dictionary of plain containers and tensors, so reading it runs no cod
     dataset    name of the data set
     classes    their names, in the order of the logits
     image_px   side of the square images
-    mean, std  of the training images, per channel, for pixels in 0..1
+    mean, std  that images are normalised with, per channel, for pixels in 0..1
     weights    the network's state dict
 """
 
@@ -45,8 +45,8 @@ def save_model(path: Path, net: Network, settings: ModelParams, dataset: Dataset
         "dataset": dataset.name,
         "classes": list(dataset.classes),
         "image_px": dataset.image_px,
-        "mean": list(dataset.mean),
-        "std": list(dataset.std),
+        "mean": list(net.colours[0]),
+        "std": list(net.colours[1]),
         "weights": {name: value.cpu().contiguous() for name, value in net.state_dict().items()},
     }
     serialized = io.BytesIO()  # torch would write the file's name into the file

@@ -2,12 +2,15 @@
 
 import importlib
 from collections.abc import Sequence
-from typing import TypeVar, cast
+from pathlib import Path
+from typing import Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from image_classifier.data import Channels
 from image_classifier.project.params import ModelParams
+from image_classifier.system.errors import UserError
 
 Norm = TypeVar("Norm", bound=nn.BatchNorm2d)
 
@@ -21,6 +24,8 @@ class Network(nn.Module):
     mean: Tensor  # (1, 3, 1, 1), of the raw values 0 to 255; `set_colours` sets both
     std: Tensor
     logit_scale = 1.0  # factor on the logits, which Grad-CAM leaves out
+    own_colours: tuple[Channels, Channels] | None = None  # mean and std that it always takes, not those of the images
+    keeps_statistics = False  # whether BatchNorm uses the statistics that it started with, also in training
     layers_are_in = ""  # the submodule, with a dot behind it, that has the layers which the settings name for Grad-CAM
 
     def __init__(self, settings: ModelParams) -> None:
@@ -29,12 +34,33 @@ class Network(nn.Module):
         self.register_buffer("mean", torch.zeros(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.ones(1, 3, 1, 1), persistent=False)
 
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.keeps_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """The weights by layer, from the first to the last, which gives the logits; layer decay needs this order."""
+        body = self.get_submodule(self.layers_are_in.removesuffix("."))
+        return [weights for layer in body.children() if (weights := list(layer.parameters()))]
+
+    def published_weights(self, folder: Path) -> Path:
+        """The file of its pretrained weights, downloaded into `folder`; raises a UserError if there are none."""
+        raise UserError(
+            "train.start_from is pretrained; allowed for this network, which has no published weights: "
+            "random, or a file in weights/"
+        )
+
     def gradcam_layers(self) -> dict[str, nn.Module]:
         """The layers that Grad-CAM can explain, under the names that `gradcam.layer` takes."""
         return {name: self.get_submodule(f"{self.layers_are_in}{name}") for name in self._layer_names}
 
     def set_colours(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Take the mean and standard deviation of the training pixels, per channel, for pixels in 0..1."""
+        self.colours = tuple(mean), tuple(std)
         self.mean, self.std = (255 * torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
 
     def normalize(self, images: Tensor) -> Tensor:
@@ -43,10 +69,13 @@ class Network(nn.Module):
 
 
 def make_network(settings: ModelParams, num_classes: int, mean: Sequence[float], std: Sequence[float]) -> Network:
-    """An untrained network. `mean` and `std` are of the training images, per channel, for pixels in 0..1."""
+    """An untrained network. `mean` and `std` are of the training images, per channel, for pixels in 0..1.
+
+    A network that expects other ones has these in `own_colours`, and takes them.
+    """
     module = importlib.import_module(f"image_classifier.networks.{settings.network}")
     net: Network = module.make(settings, num_classes)
-    net.set_colours(mean, std)
+    net.set_colours(*(net.own_colours or (mean, std)))
     return net
 
 

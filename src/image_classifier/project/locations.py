@@ -10,6 +10,8 @@ REPORTS = Path("reports")
 LR_CURVE = REPORTS / "lr_find" / "curve.csv"
 LR_FOUND = REPORTS / "lr_find" / "lr_find.json"
 
+WEIGHTS = Path("weights")  # files of one's own to start a training from
+START = Path("models") / "start.safetensors"
 MODEL = Path("models") / "model.pt"
 HISTORY = REPORTS / "train" / "history.csv"
 TRAIN_METRICS = REPORTS / "train" / "metrics.json"

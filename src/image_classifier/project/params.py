@@ -63,8 +63,15 @@ class ResNet18Params(Section):
     zero_init_residual: bool
 
 
+class TimmParams(Section):
+    gradcam_layers: ClassVar = ("stride2", "stride4", "stride8", "stride16", "stride32")
+
+    network: Literal["timm"]
+    name: str = Field(pattern=r"^[\w.]+$")
+
+
 # One class per file in networks/; each names the layers that Grad-CAM can explain.
-ModelParams = CustomResNetParams | ResNet18Params
+ModelParams = CustomResNetParams | ResNet18Params | TimmParams
 
 
 class LRFindParams(Section):
@@ -87,12 +94,14 @@ class LRFindParams(Section):
 
 class TrainParams(Section):
     seed: int = Field(ge=0, lt=2**32)
+    start_from: str = Field(pattern=r"^[^/]+$")
     epochs: int = Field(ge=1, le=10_000)
     peak_epoch: float = Field(gt=0)
     batch_size: int = Field(ge=2, le=65_536)
     lr_min: Found | LearningRate
     lr_max: Found | LearningRate
     optimizer: Literal["sgd", "muon"]
+    layer_decay: float = Field(ge=0.1, le=1)
     momentum: float = Field(gt=0, lt=1)
     weight_decay: float = Field(ge=0, le=0.1)
     label_smoothing: float = Field(ge=0, le=0.5)
@@ -102,6 +111,8 @@ class TrainParams(Section):
 
     @model_validator(mode="after")
     def _cycle_is_possible(self) -> Self:
+        if self.layer_decay < 1 and self.optimizer == "muon":
+            raise ValueError(f"layer_decay is {self.layer_decay:g}; allowed with optimizer muon: 1")
         if self.peak_epoch >= self.epochs:
             raise ValueError(f"peak_epoch is {self.peak_epoch:g}; it must be below epochs, {self.epochs}")
         if self.lr_min != "find" and self.lr_max != "find" and self.lr_min >= self.lr_max:
@@ -191,6 +202,13 @@ class Params(Section):
             )
         if (parts := self.train.ghost_batch) and self.compute.processes > 1:  # processes normalize over the whole batch
             raise ValueError(f"train.ghost_batch is {parts}; allowed with several compute.processes: 0")
+        if self.model.network == "timm" and (
+            parts or self.compute.processes > 1
+        ):  # its BatchNorms are of its own kinds
+            raise ValueError(
+                f"train.ghost_batch is {parts} and compute.processes {self.compute.processes}; allowed with the "
+                "networks of timm: 0 and 1"
+            )
         return self
 
 

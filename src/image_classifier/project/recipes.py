@@ -11,7 +11,7 @@ from ruamel.yaml.comments import CommentedMap
 from image_classifier.project import locations
 from image_classifier.project.definition import Project
 from image_classifier.project.params import read_settings
-from image_classifier.project.settings import flat
+from image_classifier.project.settings import flat, names_other_network
 from image_classifier.system.errors import UserError
 
 
@@ -19,6 +19,8 @@ def overlay(params: Path, changes: dict[str, dict[str, Any]], destination: Path)
     """Write `params` to `destination` with some settings changed; comments and other settings stay."""
     content = read_with_comments(params)
     for section, settings in changes.items():
+        if names_other_network(content[section], settings):
+            content[section].clear()
         content[section].update(settings)
     YAML().dump(content, destination)
 

@@ -13,9 +13,13 @@ def overlaid(settings: Mapping[str, Any], changes: Mapping[str, Mapping[str, Any
     result = dict(settings)
     for section, new in changes.items():
         old = settings.get(section, {})
-        is_other_network = "network" in new and new["network"] != old.get("network")
-        result[section] = {**({} if is_other_network else old), **new}
+        result[section] = {**({} if names_other_network(old, new) else old), **new}
     return result
+
+
+def names_other_network(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a section changes to another network, which has none of the old one's settings."""
+    return "network" in new and new["network"] != old.get("network")
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

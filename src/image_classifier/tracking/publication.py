@@ -129,7 +129,8 @@ class _Publisher:
 
     def claim_run(self, completed: Mapping[str, Inputs]) -> tuple[Run, list[str]]:
         """The run of this state: published before, followed live, or new. Other runs of this state are removed."""
-        training = training_key(completed.get("train") or read_lock()["train"].inputs)
+        trained_from = completed.get("train") or read_lock()["train"].inputs
+        training = training_key(trained_from)
         candidates = runs.tagged(self.store, runs.STATE, self.state)
         candidates += reversed(runs.unpublished_trainings(self.store, training))  # the newest training first
         shown = (run for run in candidates if runs.has_settings(run, self.project.tracked))
@@ -138,6 +139,8 @@ class _Publisher:
         reason = "a duplicate of it" if fitting else "whose settings or values differ from the files"
         actions = [f"removed {run.info.run_name}, {reason}" for run in removed]
         identity = {runs.STATE: self.state, runs.MODEL: self.model_md5, runs.TRAINING: training, CHECKED: "true"}
+        if self.project.params.train.start_from != "random":
+            identity[runs.START_MD5] = trained_from.files[locations.START.as_posix()]
         if fitting is None:
             if completed:
                 seen, started_ms = code_tags(self.project) | machine_tags(self.project.params.compute.device), None

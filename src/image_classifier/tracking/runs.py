@@ -18,6 +18,7 @@ from image_classifier.tracking.store import Store
 STATE = "mlflow.pipeline.state"  # `state_key`; a run without this tag is an unpublished training
 TRAINING = "mlflow.pipeline.training"  # `training_key`
 MODEL = "mlflow.pipeline.model"  # MD5 of the weights
+START_MD5 = "start_weights_md5"  # of the file that the training started from, unless that was random
 MODEL_MD5 = "model_md5"  # tag of a logged model
 UNSURE_UP_TO = "unsure_up_to"  # tag of a logged model: the confidence up to which it is unsure, or None
 OF_MODEL = "evaluate/"  # metrics of the finished model

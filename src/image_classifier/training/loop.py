@@ -19,7 +19,9 @@ from image_classifier.model.compute import Compute, native_precisions
 from image_classifier.model.distributed import share_gradients, sum_over_processes
 from image_classifier.model.inference import predict_logits
 from image_classifier.model.network import Network, make_network
+from image_classifier.model.start_file import load_start
 from image_classifier.outputs.history import EpochMetrics
+from image_classifier.project import locations
 from image_classifier.project.params import MIN_PX, AugmentParams, DataParams, ModelParams, TrainParams
 from image_classifier.system.errors import UserError
 from image_classifier.training.augment import Augmentation
@@ -150,7 +152,10 @@ class Trainer:
     num_workers: int = 0  # processes that prepare batches
 
     def start(self, dataset: Dataset, model: ModelParams, seed: int) -> TrainingState:
-        """An untrained network, whose initial weights follow from the seed, with its optimizer."""
+        """A network with its optimizer, before the first step.
+
+        Its weights follow from the seed, but those that stage `weights` has put in place for `train.start_from`.
+        """
         train, device = self.settings, self.compute.device
         if train.optimizer == "muon" and "bf16" not in native_precisions(device) and self.compute.rank == 0:
             print(
@@ -159,7 +164,11 @@ class Trainer:
                 file=sys.stderr,
             )
         torch.manual_seed(seed)
-        net = self.compute.place(make_network(model, len(dataset.classes), dataset.mean, dataset.std))
+        net = make_network(model, len(dataset.classes), dataset.mean, dataset.std)
+        if train.start_from != "random":
+            load_start(net, locations.START, dataset.classes)
+            net.keeps_statistics = True
+        net = self.compute.place(net)
         if train.ghost_batch:
             use_ghost_batches(net, train.ghost_batch)
         totals = torch.zeros(3, dtype=torch.float64, device=device)

@@ -3,22 +3,32 @@
 from torch import Tensor, nn
 from torch.optim import SGD, Muon, Optimizer
 
+from image_classifier.model.network import Network
 from image_classifier.project.params import TrainParams
 
 
-def make_optimizers(net: nn.Module, train: TrainParams) -> list[Optimizer]:
-    """Optimizers that together own every weight; `set_learning_rate` gives them their rate before each step."""
+def make_optimizers(net: Network, train: TrainParams) -> list[Optimizer]:
+    """Optimizers that together own every weight; `set_learning_rate` gives them their rate before each step.
+
+    With layer decay, SGD has a group for each layer, from the last to the first: Howard and Ruder 2018,
+    arXiv:1801.06146; Clark et al. 2020, arXiv:2003.10555.
+    """
     convolutions = [module.weight for module in net.modules() if isinstance(module, nn.Conv2d)]
     of_muon = set(convolutions if train.optimizer == "muon" else [])
-    others = [weight for weight in net.parameters() if weight not in of_muon]
-    sgd = SGD(others, lr=0.0, momentum=train.momentum, weight_decay=train.weight_decay, nesterov=True)
+    layers = net.layers()[::-1] if train.layer_decay < 1 else [list(net.parameters())]
+    groups = [
+        {"params": [weight for weight in layer if weight not in of_muon], "share": train.layer_decay**distance}
+        for distance, layer in enumerate(layers)
+    ]
+    sgd = SGD(groups, lr=0.0, momentum=train.momentum, weight_decay=train.weight_decay, nesterov=True)
     return [sgd, ConvolutionMuon(convolutions, train)] if of_muon else [sgd]
 
 
 def set_learning_rate(optimizers: list[Optimizer], lr: float) -> None:
-    """Set the rate of the next step."""
+    """Set the rate of the next step, of which a group of weights with a `share` gets that share."""
     for optimizer in optimizers:
-        optimizer.param_groups[0]["lr"] = lr
+        for group in optimizer.param_groups:
+            group["lr"] = lr * group.get("share", 1)
 
 
 class ConvolutionMuon(Muon):

@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from image_classifier.model.network import Classifier, Network, make_network
 from image_classifier.networks.custom_resnet import GlobalMaxPool
-from image_classifier.project.params import CustomResNetParams, ModelParams, ResNet18Params
+from image_classifier.project.params import CustomResNetParams, ModelParams, ResNet18Params, TimmParams
 
 MEAN, STD = (0.5, 0.4, 0.2), (0.25, 0.2, 0.1)
 NETWORKS: list[ModelParams] = [
     CustomResNetParams(network="custom_resnet", width=4, logit_scale=0.125),
     ResNet18Params(network="resnet18", zero_init_residual=False),
+    TimmParams(network="timm", name="test_efficientnet"),
 ]
 
 

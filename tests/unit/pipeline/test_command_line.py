@@ -53,7 +53,7 @@ def test_a_mistake_in_a_recipe_is_named_before_anything_starts(
     Path("recipes").mkdir()
     Path("recipes", "mine.yaml").write_text(recipe)
     with pytest.raises(UserError, match=reason):
-        run_recipe("mine")
+        run_recipe("mine", folder=None)
 
 
 @pytest.mark.parametrize(

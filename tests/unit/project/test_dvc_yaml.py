@@ -34,7 +34,7 @@ LEVELS = (
 )
 OBSERVERS = {"system", "project", "tracking"}  # no stage depends on these rooms
 CHOSEN = {"datasets", "networks"}  # of these rooms, a stage depends on one file
-COMPUTING = {"albumentations", "cv2", "numpy", "pandas", "PIL", "scipy", "sklearn", "torch", "torchvision"}
+COMPUTING = {"albumentations", "cv2", "numpy", "pandas", "PIL", "scipy", "sklearn", "timm", "torch", "torchvision"}
 
 
 def room_of(file: Path) -> str:
@@ -127,5 +127,5 @@ def test_rooms_that_values_pass_through_compute_nothing() -> None:
         assert not COMPUTING & {module.split(".")[0] for module in imported_modules(file)}, file
 
 
-def test_the_stages_are_the_five_of_the_design_in_order() -> None:
-    assert list(STAGES) == ["download", "lr_find", "train", "evaluate", "gradcam_report"]
+def test_the_stages_are_the_six_of_the_design_in_order() -> None:
+    assert list(STAGES) == ["download", "weights", "lr_find", "train", "evaluate", "gradcam_report"]

@@ -11,7 +11,9 @@ from torch import Tensor
 from image_classifier.data import Dataset
 from image_classifier.model.compute import Compute, prepare_compute
 from image_classifier.model.network import Network
+from image_classifier.model.start_file import write_start
 from image_classifier.outputs.history import EpochMetrics
+from image_classifier.project import locations
 from image_classifier.project.params import CustomResNetParams, Params, ResNet18Params
 from image_classifier.system.errors import UserError
 from image_classifier.training.checkpoint import Checkpoint
@@ -396,3 +398,28 @@ def test_settings_that_leave_nothing_to_learn_are_refused_with_the_allowed_value
     require_workable(data=data, **sections | {section: changed[possible]})
     with pytest.raises(UserError, match=rf"{section}.{name} is {useless}; .*{allowed}"):
         require_workable(data=data, **sections | {section: changed[useless]})
+
+
+def test_with_layer_decay_each_layer_learns_at_a_share_of_the_rate_above_it(start: Start) -> None:
+    state = start(layer_decay=0.5)
+    set_learning_rate(state.optimizers, 0.8)
+    rates = {id(weight): group["lr"] for group in state.optimizers[0].param_groups for weight in group["params"]}
+    of_layers = [{rates[id(weight)] for weight in layer} for layer in state.net.layers()]
+    assert of_layers == [{0.05}, {0.1}, {0.2}, {0.4}, {0.8}], "prep, layer1 to layer3, classifier"
+    assert state.lr == 0.8
+
+
+def test_what_a_training_starts_from_is_learnt_further_but_its_statistics_stay(
+    start: Start, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = start().net.state_dict()
+    other["prep.1.running_mean"] += 1
+    other["prep.0.weight"] *= 2
+    write_start(locations.START, other)
+    state = start(start_from="mine.pt")
+    assert torch.equal(state.net.state_dict()["prep.0.weight"], other["prep.0.weight"])
+    list(train(state))
+    learnt = state.net.state_dict()
+    assert torch.equal(learnt["prep.1.running_mean"], other["prep.1.running_mean"])
+    assert not torch.equal(learnt["prep.0.weight"], other["prep.0.weight"])
