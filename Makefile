@@ -18,6 +18,9 @@ TOOLS := .venv/.tools-installed
 
 PEERS := build/peers/.installed
 APP := build/app/.installed
+WEB := build/onnxruntime-web/.installed
+WEB_URL := https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-1.30.0.tgz
+WEB_SHA512 := ab4cbe26baedba45d2cec05610c71c55fa97db92d19a8b171c5f8269126683ca590a5cdc57bb2f35ce2b298de32f4d956fb42644c0ecd528a0a91e025c07ca61
 
 # PyTorch's build for CPUs saves 4 GB of CUDA libraries: `make demo TORCH=cpu` the first time. Later calls remember it.
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
@@ -29,7 +32,7 @@ INSTALL = $(PYTHON) -m pip install --progress-bar off --use-pep517 $(1) | awk ' 
 	/Downloading .*\([0-9][0-9]+(\.[0-9]+)? MB\)$$/ { sub(".*/", ""); sub("Downloading ", ""); print "  " $$0; fflush() } \
 	/^Installing collected/ { print "  installing " NF - 3 " packages"; fflush() }'
 
-.PHONY: help demo repro check doctor test test-fast coverage hooks compare predict ui app bench soak
+.PHONY: help demo repro check doctor test test-fast coverage hooks compare predict ui app page bench soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -51,7 +54,7 @@ check: $(RUNTIME) ## is params.yaml valid, and does anything here prevent a run?
 doctor: $(RUNTIME) ## checks Git, links, locks, disk, versions, store and port: one line each, with the remedy
 	$(PYTHON) -m pipeline.doctor
 
-test: $(TOOLS) $(APP) ## lint, types and tests
+test: $(TOOLS) $(APP) $(WEB) ## lint, types and tests
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
@@ -60,7 +63,7 @@ test: $(TOOLS) $(APP) ## lint, types and tests
 test-fast: $(TOOLS) ## the tests that start no process, server or browser: a minute
 	$(PYTHON) -m pytest tests/unit
 
-coverage: $(TOOLS) $(APP) ## all tests, and the share of branches that they run: about twice as long
+coverage: $(TOOLS) $(APP) $(WEB) ## all tests, and the share of branches that they run: about twice as long
 	$(PYTHON) -m pytest --cov --cov-report=
 	@echo "Branch coverage: $$($(PYTHON) -m coverage report --format=total) %"
 
@@ -84,6 +87,9 @@ ui: $(RUNTIME) ## the runs in MLflow, on http://127.0.0.1:5000 or MLFLOW_PORT
 
 app: $(RUNTIME) $(APP) ## a page to try the model: a photo in, a name out, and where the network saw it
 	$(PYTHON) -m pipeline.app
+
+page: $(RUNTIME) $(WEB) ## the exported model as a web page for any static server: export/page
+	@$(PYTHON) -m pipeline.page
 
 .venv/bin/pip:
 	@for python in python3.11 python3.12 python3.13 python3; do \
@@ -119,4 +125,13 @@ $(PEERS): benchmarks/requirements.txt $(RUNTIME)
 $(APP): requirements-app.txt $(RUNTIME)
 	rm -rf build/app
 	@$(call INSTALL,--target build/app --no-deps -r requirements-app.txt)
+	@touch $@
+
+$(WEB):
+	rm -rf build/onnxruntime-web && mkdir -p build/onnxruntime-web
+	curl -fsSL $(WEB_URL) -o build/onnxruntime-web/package.tgz
+	echo "$(WEB_SHA512)  build/onnxruntime-web/package.tgz" | sha512sum --check --quiet
+	tar -xzf build/onnxruntime-web/package.tgz -C build/onnxruntime-web --strip-components=2 \
+		package/dist/ort.wasm.bundle.min.mjs package/dist/ort-wasm-simd-threaded.wasm
+	rm build/onnxruntime-web/package.tgz
 	@touch $@

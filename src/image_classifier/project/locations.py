@@ -34,7 +34,8 @@ MODEL_CARD = REPORTS / "model_card.md"
 INPUTS = REPORTS / "inputs"  # for each stage, what it ran with: STAGE.json
 COMPARISONS = REPORTS / "compare"
 
-EXPORT = Path("export")  # a folder for each number format, float32 and int8
+EXPORT = Path("export")  # a folder for each number format, float32 and int8, and one for the page
+WEB_RUNTIME = Path("build") / "onnxruntime-web"  # where `make page` puts it
 
 DEMO = Path("build") / "demo"  # a project of its own, which `make demo` makes
 CHECKPOINTS = Path("checkpoints")  # outside every DVC output: DVC deletes outputs before a stage runs

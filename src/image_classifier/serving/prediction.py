@@ -55,22 +55,28 @@ class Predictor:
         return overlay(images, maps, opacity)
 
 
+def model_folder() -> Path:
+    """The project with a model: this one, or else the demo; a UserError if neither has one."""
+    for folder in (Path(), locations.DEMO):
+        if (folder / locations.MODEL).exists():
+            return folder
+    raise UserError(
+        f"{locations.MODEL} is missing, and the demo's too: `make demo` trains one in minutes, `dvc repro` what "
+        f"{locations.PARAMS} describes; `dvc pull` fetches it"
+    )
+
+
 def load_predictor(compute: ComputeParams) -> Predictor:
     """Load this project's model, or else the demo's, and print which; in the precision of stage `evaluate`.
 
     A UserError if neither has a model, or it cannot be used.
     """
-    for folder in (Path(), locations.DEMO):
-        if (folder / locations.MODEL).exists():
-            print(f"model: {folder / locations.MODEL}", file=sys.stderr)
-            in_full = prepare_compute(compute.model_copy(update={"precision": "fp32"}))
-            model = load_model(folder / locations.MODEL)
-            in_full.place(model.net)
-            return Predictor(folder, model, in_full, read_threshold(folder))
-    raise UserError(
-        f"{locations.MODEL} is missing, and the demo's too: `make demo` trains one in minutes, `dvc repro` what "
-        f"{locations.PARAMS} describes; `dvc pull` fetches it"
-    )
+    folder = model_folder()
+    print(f"model: {folder / locations.MODEL}", file=sys.stderr)
+    in_full = prepare_compute(compute.model_copy(update={"precision": "fp32"}))
+    model = load_model(folder / locations.MODEL)
+    in_full.place(model.net)
+    return Predictor(folder, model, in_full, read_threshold(folder))
 
 
 def read_threshold(folder: Path) -> float | None:
