@@ -4,23 +4,24 @@ Example: `python -m pipeline.search 20 train.lr_max=log:0.05..0.8 augment.cutout
 
 A RANGE is LOW..HIGH, log:LOW..HIGH on a logarithmic scale, or choices A,B,C. Optuna proposes each trial from earlier
 results; the best one has the highest validation accuracy. Trials are DVC experiments, GROUP-trial0 and so on, below one
-run in MLflow. To continue a stopped search, start the same command again: finished trials are not run again.
+run in MLflow. To continue a stopped search, start the same command again, with the same `--jobs`: finished trials are
+not run again.
 """
 
-import sys
 from argparse import ArgumentParser
 from collections.abc import Mapping
 from typing import Any
 
-from image_classifier.compare.members import FailedError, group_name, run_once
+from image_classifier.compare.members import group_name, run_members
+from image_classifier.compare.sources import ComparedRun
 from image_classifier.project.definition import Project
 from image_classifier.project.params import parse_params, read_yaml
 from image_classifier.system.errors import UserError
 from image_classifier.system.tables import as_text
-from pipeline.stage import main, one_or_more
+from pipeline.stage import JOBS, main, one_or_more
 
 
-def run_search(project: Project, count: int, ranges: Mapping[str, str], name: str | None) -> None:
+def run_search(project: Project, count: int, ranges: Mapping[str, str], name: str | None, jobs: int = 1) -> None:
     """Run the trials that are missing, and print all results; the others go on if one fails.
 
     A UserError if there are no held-out images, or if no trial finishes.
@@ -31,23 +32,23 @@ def run_search(project: Project, count: int, ranges: Mapping[str, str], name: st
     import optuna
 
     group = name or group_name(project, ranges)
-    # The same seed and results give the same proposals, so a search that was stopped proposes the same trials again.
+    # The same seed, results and number of jobs give the same proposals, so a search that was stopped proposes the same
+    # trials again.
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
     rows, states = [], set()
-    for number in range(count):
-        trial = study.ask(space)
-        member, values = f"trial{number}", map(str, trial.params.values())
-        try:
-            run = run_once(project, group, member, trial.params)
-        except FailedError as error:  # such as a rate at which a training diverges
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            rows.append([f"{group}-{member}", *values, "failed"])
-            continue
-        accuracy = run.history[-1].held_out_accuracy
-        study.tell(trial, accuracy)
-        states.add(run.state)
-        rows.append([run.name, *values, f"{accuracy:.2%}"])
+    for first in range(0, count, jobs):
+        trials = {f"trial{number}": study.ask(space) for number in range(first, min(first + jobs, count))}
+        proposed = {member: trial.params for member, trial in trials.items()}
+        for member, found in run_members(project, group, proposed, jobs).items():
+            row = [f"{group}-{member}", *map(str, proposed[member].values())]
+            if isinstance(found, ComparedRun):
+                accuracy = found.history[-1].held_out_accuracy
+                study.tell(trials[member], accuracy)
+                states.add(found.state)
+                rows.append([*row, f"{accuracy:.2%}"])
+            else:  # such as a rate at which a training diverges
+                study.tell(trials[member], state=optuna.trial.TrialState.FAIL)
+                rows.append([*row, "failed"])
     if not states:
         raise UserError("no trial finished; correct the reasons above, then start the same command again")
     best = rows[study.best_trial.number]
@@ -100,6 +101,7 @@ if __name__ == "__main__":
     parser.add_argument("count", type=one_or_more, metavar="N", help="number of trials, including finished ones")
     parser.add_argument("ranges", nargs="+", metavar="SETTING=RANGE")
     parser.add_argument("--name", help="name of the group (default: made from data set, settings, ranges and code)")
+    parser.add_argument("--jobs", type=one_or_more, default=1, metavar="N", help=JOBS)
     options = parser.parse_args()
     ranges = {setting: text for setting, _, text in (pair.partition("=") for pair in options.ranges)}
-    main(lambda project: run_search(project, options.count, ranges, options.name))
+    main(lambda project: run_search(project, options.count, ranges, options.name, options.jobs))

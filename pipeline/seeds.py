@@ -6,21 +6,20 @@ checkpoint. In MLflow the runs are below one parent run. `lr_find.seed` stays as
 learning rates.
 """
 
-import sys
 from argparse import ArgumentParser
 
 from image_classifier.compare.comparison import SEED, describe_seeds, seed_sample, seed_table
-from image_classifier.compare.members import FailedError, group_name, run_once
+from image_classifier.compare.members import group_name, run_members
 from image_classifier.compare.sources import ComparedRun
 from image_classifier.project.definition import read_project
 from image_classifier.project.recipes import read_recipe
 from image_classifier.project.settings import flat
 from image_classifier.system.errors import UserError
 from image_classifier.system.tables import as_text
-from pipeline.stage import main, one_or_more
+from pipeline.stage import JOBS, main, one_or_more
 
 
-def run_seeds(count: int, name: str | None, recipe_name: str | None) -> None:
+def run_seeds(count: int, name: str | None, recipe_name: str | None, jobs: int = 1) -> None:
     """Run the seeds that are missing, and print all results; a UserError at the end if a seed fails.
 
     A mean without the seeds that failed would be too good, so MLflow gets a group only when all have finished.
@@ -28,14 +27,10 @@ def run_seeds(count: int, name: str | None, recipe_name: str | None) -> None:
     recipe = read_recipe(recipe_name) if recipe_name else {}
     project = read_project(recipe)
     group = name or group_name(project, {SEED: "any"})
-    runs: dict[int, ComparedRun] = {}
-    failed = []
-    for seed in range(count):
-        try:
-            runs[seed] = run_once(project, group, f"seed{seed}", {**flat(recipe), SEED: seed})
-        except FailedError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            failed.append(seed)
+    members = {f"seed{seed}": {**flat(recipe), SEED: seed} for seed in range(count)}
+    results = dict(enumerate(run_members(project, group, members, jobs).values()))
+    runs = {seed: run for seed, run in results.items() if isinstance(run, ComparedRun)}
+    failed = [seed for seed in results if seed not in runs]
     if runs:
         print(f"\n{as_text(seed_table({group: runs}))}\n\n{describe_seeds(group, runs)}", flush=True)
     if failed:
@@ -58,5 +53,6 @@ if __name__ == "__main__":
     parser.add_argument("count", type=one_or_more, metavar="N", help="number of seeds: 0 to N - 1 are trained")
     parser.add_argument("--name", help="name of the group (default: made from data set, epochs, settings and code)")
     parser.add_argument("--recipe", metavar="NAME", help="use the settings in recipes/NAME.yaml")
+    parser.add_argument("--jobs", type=one_or_more, default=1, metavar="N", help=JOBS)
     options = parser.parse_args()
-    main(lambda: run_seeds(options.count, options.name, options.recipe))
+    main(lambda: run_seeds(options.count, options.name, options.recipe, options.jobs))

@@ -23,6 +23,7 @@ from image_classifier.project.store_location import follow_move
 from image_classifier.system.errors import UserError
 from pipeline import IMPORTED
 
+JOBS = "train N at a time, each with its share of the cores and a GPU of its own (default: 1)"
 CLOSED_OR_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 

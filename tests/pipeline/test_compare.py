@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from mlflow import MlflowClient
 from ruamel.yaml import YAML
@@ -193,6 +194,33 @@ def test_a_seed_that_fails_stops_no_other_and_is_named(project: Path, capfd: pyt
     assert all(found.info.run_name != "some" for found in all_runs(project))
 
 
+def test_several_seeds_at_a_time_are_those_of_one_after_the_other(
+    project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_seeds(3, "together", None, jobs=3)
+    run_seeds(3, "inturn", None)
+    printed, _ = capfd.readouterr()
+    accuracies = re.findall(r"^\d +\d.*$", printed, re.MULTILINE)
+    together, in_turn = accuracies[:3], accuracies[3:]
+    assert together == in_turn
+    assert len(together) == 3
+    assert "Reproducing experiment" in Path("build/members/together-seed2.log").read_text()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_group_leaves_no_process_and_no_copy_of_the_project(
+    finished: Path, sent: signal.Signals
+) -> None:
+    overlay(locations.PARAMS, {"train": {"epochs": 50}}, locations.PARAMS)
+    seeds = start_seeds(3, "--jobs", "2")
+    wait_for(lambda: len(list(finished.glob("checkpoints/*/state.pt"))) >= 2)
+    members = psutil.Process(seeds.pid).children(recursive=True)
+    seeds.send_signal(sent)
+    assert seeds.wait() != 0
+    assert psutil.wait_procs(members, timeout=1)[1] == []
+    assert list(finished.glob(".dvc/tmp/exps/standalone/tmp*")) == []
+
+
 def test_no_interval_of_accuracies_leaves_0_to_100_percent(project: Path) -> None:
     run = read_run("first", load_params(locations.PARAMS))
     runs = {
@@ -212,8 +240,8 @@ def with_accuracy(evaluation: Evaluation, share: float) -> Evaluation:
     return replace(evaluation, probabilities=np.eye(10)[answers % 10])
 
 
-def start_seeds(count: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pipeline.seeds", str(count), "--name", "tiny"]
+def start_seeds(count: int, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pipeline.seeds", str(count), "--name", "tiny", *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -274,7 +302,7 @@ def test_a_trial_that_fails_stops_no_other(project: Path, capfd: pytest.CaptureF
     assert failed
     assert finished
     assert len(failed + finished) == 3
-    assert errors.count("failed; correct the reason above") == len(failed)
+    assert errors.count(" failed: the reason is above") == len(failed)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,10 @@
 """The members of a group of trainings: seeds, or trials of a search, each a DVC experiment."""
 
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from image_classifier.compare.experiments import FailedError, run_experiments
 from image_classifier.compare.sources import ComparedRun, read_run
 from image_classifier.project.definition import Inputs, Project
 from image_classifier.project.hashing import is_code, path_md5
@@ -15,19 +14,25 @@ from image_classifier.system.errors import UserError
 from image_classifier.system.git import dvc_experiments
 
 
-def run_once(project: Project, group: str, member: str, settings: Mapping[str, Any]) -> ComparedRun:
-    """The DVC experiment GROUP-MEMBER with some of the project's settings changed, run if there is none yet.
+def run_members(
+    project: Project, group: str, members: Mapping[str, Mapping[str, Any]], jobs: int
+) -> dict[str, ComparedRun | FailedError]:
+    """The DVC experiments GROUP-MEMBER, each with some of the project's settings changed, run if there is none yet.
 
-    A FailedError if the experiment fails, a UserError if it exists with other settings: the name was used before.
+    `jobs` of them run at a time. An experiment that fails stops no other: its error takes the place of its results.
+    A UserError if one exists with other settings: the name was used before.
     """
-    name = f"{group}-{member}"
-    if name in dvc_experiments():
+    names = {f"{group}-{member}": settings for member, settings in members.items()}
+    known = dvc_experiments()
+    for name in names.keys() & known.keys():
         print(f"{name} exists", flush=True)
-    else:
-        print(f"running {name}", flush=True)
-        command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *as_options(settings, project)]
-        if subprocess.run(command).returncode or name not in dvc_experiments():
-            raise FailedError(f"{name} failed; correct the reason above, then start the same command again")
+    missing = {name: as_options(settings, project) for name, settings in names.items() if name not in known}
+    failed = run_experiments(missing, jobs)
+    results = {name: failed.get(name) or _read(project, name, settings) for name, settings in names.items()}
+    return dict(zip(members, results.values(), strict=True))
+
+
+def _read(project: Project, name: str, settings: Mapping[str, Any]) -> ComparedRun:
     run, tracked = read_run(name, project.params), project.tracked
     asked = tracked | {setting: value for setting, value in settings.items() if setting in tracked}
     if run.state != state_key(asked, run.model_md5 or ""):
@@ -43,7 +48,3 @@ def group_name(project: Project, varied: Mapping[str, str]) -> str:
         files |= {data.folder: path_md5(Path(data.folder))}
     key = training_key(Inputs({**project.tracked, **varied}, files))
     return f"{project.params.data.dataset}-{project.params.train.epochs}ep-{key[:6]}"
-
-
-class FailedError(UserError):
-    """A member of a group that did not finish."""
