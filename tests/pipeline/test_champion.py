@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from PIL import Image
 from support.finished_pipeline import note_inputs, ran, run_train, write_outputs
 from support.project import PROJECT, TINY
@@ -16,7 +17,9 @@ from image_classifier.project import locations
 from image_classifier.project.definition import read_project
 from image_classifier.project.params import load_params
 from image_classifier.project.recipes import overlay
-from image_classifier.tracking.champion import CHAMPION, CLASSES, DATA
+from image_classifier.system.errors import UserError
+from image_classifier.tracking.champion import CHALLENGER, CHAMPION, CLASSES, DATA, PROMOTED
+from image_classifier.tracking.promotion import promote
 from image_classifier.tracking.publication import publish, publish_stage
 from pipeline import download, evaluate, lr_find, sync, weights
 
@@ -137,3 +140,37 @@ def test_a_version_whose_data_nobody_knows_is_not_replaced(publish_model: Callab
     client().create_model_version(NAME, Path("models").absolute().as_uri())
     client().set_registered_model_alias(NAME, CHAMPION, "1")
     assert "champion of cifar10-resnet stays version 1, whose data are unknown" in publish_model(0, 0.7)[-1]
+
+
+def test_a_person_can_promote_a_worse_model_and_the_best_becomes_challenger_until_it_is_champion_again(
+    publish_model: Callable[..., tuple[str, ...]],
+) -> None:
+    publish_model(seed=0, accuracy=0.75)
+    worse = champion().run_id or ""
+    publish_model(seed=1, accuracy=0.9)
+    printed = "\n".join(promote(load_params(locations.PARAMS), worse, "it is smaller"))
+    assert printed.startswith(
+        f"champion of {NAME} is now version 1 (it is smaller)\nchallenger of {NAME} is now version 2"
+    )
+    assert (
+        "stays version 1, to which somebody moved the alias; the best is version 2, 90.00%, the challenger" in printed
+    )
+    assert champion().tags[PROMOTED] == "it is smaller"
+    publish_model(seed=2, accuracy=0.8)
+    held = (champion(), client().get_model_version_by_alias(NAME, CHALLENGER))
+    assert [int(version.version) for version in held] == [1, 2]
+
+    client().delete_registered_model_alias(NAME, CHAMPION)
+    assert f"{NAME} has no challenger any more: version 2 is champion" in publish_model(seed=2, accuracy=0.8)
+    with pytest.raises(MlflowException):
+        client().get_model_version_by_alias(NAME, CHALLENGER)
+
+
+def test_a_run_without_a_registered_model_cannot_be_promoted(publish_model: Callable[..., tuple[str, ...]]) -> None:
+    publish_model(seed=0, accuracy=0.75)
+    run = champion().run_id or ""
+    client().delete_model_version(NAME, "1")
+    with pytest.raises(
+        UserError, match=rf"{run} has no version of {NAME}: `python -m pipeline.sync` registers its model"
+    ):
+        list(promote(load_params(locations.PARAMS), run, "why not"))

@@ -164,7 +164,10 @@ def test_a_registered_model_described_by_an_earlier_version_is_described_anew() 
 def test_an_alias_that_a_person_moved_stays_until_it_is_removed(published: Path) -> None:
     client().set_registered_model_alias(NAME, CHAMPION, "1")
     publication = publish(read_project(), ran())
-    assert publication.actions == ("described cifar10-resnet by its champion's model card",)
+    assert publication.actions == (
+        "challenger of cifar10-resnet is now version 2",
+        "described cifar10-resnet by its champion's model card",
+    )
     assert publication.note
     assert "stays version 1, to which somebody moved the alias; the best is version 2, 85.00%" in publication.note
     publish_outputs(published, 2, 0.95)

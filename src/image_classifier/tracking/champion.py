@@ -22,10 +22,12 @@ from image_classifier.tracking.notes import DESCRIBED, is_own
 from image_classifier.tracking.store import Store
 
 CHAMPION = "champion"
+CHALLENGER = "challenger"  # the best version, if a person made another one champion
 TEST, VALIDATION = "accuracy", "validation_accuracy"  # tags of a version
 DATASET, CLASSES = "dataset", "classes"  # tags of a version, for people: the name in params.yaml, and the class names
 DATA = "data_md5"  # tag of a version: MD5 of the data set's folder, so of its images, labels and classes
 CHOSEN = "chosen"  # tag of a version that was made champion: the reason
+PROMOTED = "promoted"  # tag of a version that a person made champion by `pipeline.promote`: the reason
 ELECTED = "mlflow.pipeline.champion"  # tag of the registered model: the version that this project chose last
 RULE = (
     f"Of two versions on the same data (tag `{DATA}`), the one with the higher validation accuracy is `{CHAMPION}`. If "
@@ -60,8 +62,9 @@ def elect_champion(store: Store, params: Params, data_md5: str | None) -> tuple[
     registered = client.get_registered_model(name)  # searches leave aliases out
     held, elected = str(registered.aliases.get(CHAMPION)), _elected(registered, versions)
     holder = next((version for version in versions if str(version.version) == held), None)
-    held_md5 = _data_md5(store, holder) if holder else data_md5
+    held_md5 = data_md5_of(store, holder) if holder else data_md5
     best_there = best if held_md5 == data_md5 else _best(store, versions, held_md5)
+    challenger = None
     best_in_words = f"version {best.version}, {_figure(best, TEST):.2%}"
     actions, note = [], None
     if holder and held_md5 != data_md5:
@@ -74,14 +77,16 @@ def elect_champion(store: Store, params: Params, data_md5: str | None) -> tuple[
     elif holder and held not in (elected, str(best.version)):
         note = (
             f"{CHAMPION} of {name} stays version {held}, to which somebody moved the alias; the best is "
-            f"{best_in_words}. Remove the alias in MLflow's UI, and the best version gets it"
+            f"{best_in_words}, the {CHALLENGER}. Remove the alias in MLflow's UI, and the best version gets it"
         )
+        challenger = best
     elif held != str(best.version):
         chosen = _reason(store, holder, best) if holder else "the first"
         client.set_registered_model_alias(name, CHAMPION, best.version)
         client.set_model_version_tag(name, best.version, CHOSEN, chosen)
         actions.append(f"{CHAMPION} of {name} is now {best_in_words} ({chosen})")
         holder, held = best, str(best.version)
+    actions += _name_challenger(store, registered, challenger, held)
     if best_there and held == str(best_there.version) != elected:
         client.set_registered_model_tag(name, ELECTED, held)
     if holder and held_md5 == data_md5:
@@ -89,10 +94,23 @@ def elect_champion(store: Store, params: Params, data_md5: str | None) -> tuple[
     return actions, note
 
 
+def _name_challenger(
+    store: Store, registered: RegisteredModel, challenger: ModelVersion | None, champion: str
+) -> Iterator[str]:
+    """Give the alias to the version that would be champion by the rule, and take it from one that has become so."""
+    name, held = registered.name, str(registered.aliases.get(CHALLENGER))
+    if challenger and held != str(challenger.version):
+        store.client.set_registered_model_alias(name, CHALLENGER, challenger.version)
+        yield f"{CHALLENGER} of {name} is now version {challenger.version}"
+    elif held == champion:
+        store.client.delete_registered_model_alias(name, CHALLENGER)
+        yield f"{name} has no {CHALLENGER} any more: version {held} is {CHAMPION}"
+
+
 def _best(store: Store, versions: Sequence[ModelVersion], data_md5: str | None) -> ModelVersion | None:
     """The best of the versions whose accuracy on these data is known."""
     measured = [version for version in versions if _figure(version, TEST) is not None]
-    rated = [version for version in measured if data_md5 and _data_md5(store, version) == data_md5]
+    rated = [version for version in measured if data_md5 and data_md5_of(store, version) == data_md5]
     return reduce(_better, rated) if rated else None
 
 
@@ -119,7 +137,7 @@ def _describe(
         client.set_registered_model_tag(name, DESCRIBED, text_md5(text))
 
 
-def _data_md5(store: Store, version: ModelVersion) -> str | None:
+def data_md5_of(store: Store, version: ModelVersion) -> str | None:
     """The MD5 of the data of a version; of one registered before its tags said so, as its run notes it."""
     if DATA in version.tags or DATASET not in version.tags:
         return version.tags.get(DATA)
