@@ -16,7 +16,7 @@ from torchvision.datasets import CIFAR10, CIFAR100, SVHN, FashionMNIST
 
 from image_classifier.data import Dataset
 from image_classifier.project.params import Params
-from image_classifier.sources.making import make_dataset
+from image_classifier.sources.making import make_dataset, plugin
 from image_classifier.system.errors import UserError
 
 NAMES = ("cifar10", "cifar100", "fashion_mnist", "svhn")
@@ -100,7 +100,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def make(params: Params, tmp_path: Path) -> Callable[..., Dataset]:
+def make(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Dataset]:
     """Make a data set from an archive of its files."""
 
     def make(name: str, **changed: bytes) -> Dataset:
@@ -109,8 +109,8 @@ def make(params: Params, tmp_path: Path) -> Callable[..., Dataset]:
                 member = tarfile.TarInfo(f"folder/{file}")
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
-        sources = {name: (str(tmp_path / "source.tar.gz"),)}
-        return make_dataset(params.data.model_copy(update={"dataset": name, "sources": sources}))
+        monkeypatch.setattr(plugin(name), "SOURCES", (str(tmp_path / "source.tar.gz"),))
+        return make_dataset(params.data.model_copy(update={"dataset": name}))
 
     return make
 
