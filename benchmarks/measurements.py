@@ -42,7 +42,7 @@ CONTENDERS = (OURS, TUNED, OURS_FP32, PLAIN, *list(PEERS)[2:], OURS_PROCESSES)
 # glibc keeps what is freed, as the product has it do; and Lightning's module takes bf16-mixed and channels_last.
 TUNING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "TUNED": "1"}
 
-STAGES = ("download", "weights", "lr_find", "train", "evaluate", "gradcam_report")
+STAGES = ("download", "lr_find", "train", "evaluate", "gradcam_report")
 NO_OP_REPEATS = 5
 
 # What `train` prints after the first step of an epoch, after its last, and after the evaluation; the peers do likewise.

@@ -52,7 +52,7 @@ def prepare_project(folder: Path, recipe: Path) -> None:
         with suppress(FileNotFoundError):
             shutil.rmtree(folder / code)
         shutil.copytree(code, folder / code, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / locations.WEIGHTS).mkdir(exist_ok=True)  # a dependency of stage weights, used or not
+    (folder / locations.WEIGHTS).mkdir(exist_ok=True)  # a dependency of stage download, used or not
     for file in ("dvc.yaml", ".dvcignore"):
         shutil.copy(file, folder)
     overlay(locations.PARAMS, read_settings(recipe), folder / locations.PARAMS)

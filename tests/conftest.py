@@ -165,7 +165,7 @@ def project(tiny_params: Params, tmp_path: Path, empty_store: Path, monkeypatch:
     shutil.copy(empty_store, tmp_path / "mlruns" / "mlflow.db")
     shutil.copy(PROJECT / "dvc.yaml", tmp_path)
     write_outputs(tmp_path, tiny_params)
-    write_lock("download", "weights", "lr_find")
+    write_lock("download", "lr_find")
     return tmp_path
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.finished_pipeline import run_download
 from support.project import make_digits
 from support.real_repro import all_runs
 from torch import nn
@@ -24,8 +25,6 @@ from image_classifier.data import save_dataset
 from image_classifier.outputs.history import EpochMetrics
 from image_classifier.outputs.rates import FoundRates, read_found_rates
 from image_classifier.project import locations
-from image_classifier.project.params import load_params
-from pipeline import download
 
 BUSY = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
 
@@ -192,7 +191,7 @@ def test_every_variant_of_the_recipe_is_trained_and_becomes_a_run(
     for name, value in {"SEEDS": (3,), "JUDGED_BY": 100, "EPOCHS": 1, "WIDTH": 4, "RESULTS": results}.items():
         monkeypatch.setattr(recipe, name, value)
     monkeypatch.setattr(recipe, "PARTS", {"no CutOut": {"augment": {"cutout": 0}}})
-    download.run(load_params(locations.PARAMS).data)
+    run_download()
     locations.LR_FOUND.parent.mkdir(parents=True)
     FoundRates(0.002, 0.02, "valley", {"descent_start": 0.002, "valley": 0.02}).write_json(locations.LR_FOUND)
 
@@ -210,7 +209,7 @@ def test_every_variant_of_the_recipe_is_trained_and_becomes_a_run(
 
 
 def test_many_seeds_are_trained_side_by_side_at_the_rates_that_one_sweep_found(workspace: Path) -> None:
-    download.run(load_params(locations.PARAMS).data)
+    run_download()
     many_seeds.main("default", 2, 1, workspace / "found")
     rows = list(csv.DictReader((workspace / "found" / "history.csv").read_text().splitlines()))
     assert [(row["seed"], row["epoch"]) for row in rows] == [("0", "1"), ("0", "2"), ("1", "1"), ("1", "2")]

@@ -21,7 +21,7 @@ from image_classifier.system.errors import UserError
 from image_classifier.tracking.champion import CHALLENGER, CHAMPION, CLASSES, DATA, PROMOTED
 from image_classifier.tracking.promotion import promote
 from image_classifier.tracking.publication import publish, publish_stage
-from pipeline import download, evaluate, lr_find, sync, weights
+from pipeline import download, evaluate, lr_find, sync
 
 NAME = "cifar10-resnet"
 
@@ -62,12 +62,11 @@ def train_on(folder: str) -> None:
     """Run the stages up to evaluate on a folder of pictures, record them, and publish the last one."""
     overlay(locations.PARAMS, {"data": {"folder": folder}}, locations.PARAMS)
     params = load_params(locations.PARAMS)
-    download.run(params.data)
-    weights.run(params.data, params.model, params.train, params.gradcam)
+    download.run(params.data, params.model, params.train, params.gradcam)
     lr_find.run(params.data, params.augment, params.model, params.lr_find, params.train, params.compute)
     run_train()
     evaluate.run(params.data, params.evaluate, params.compute)
-    stages = ("download", "weights", "lr_find", "train", "evaluate")
+    stages = ("download", "lr_find", "train", "evaluate")
     note_inputs(*stages)
     dvc("commit", "--force", *stages)
     publish_stage("evaluate", read_project(), read_project().inputs("evaluate"))

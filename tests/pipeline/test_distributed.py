@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.finished_pipeline import run_train, write_lock
+from support.finished_pipeline import run_download, run_train, write_lock
 from support.real_repro import all_runs, wait_for
 from support.servers import free_port
 
@@ -15,9 +15,7 @@ from image_classifier.model.start_file import write_start
 from image_classifier.outputs.history import read_history
 from image_classifier.outputs.rates import FoundRates
 from image_classifier.project import locations
-from image_classifier.project.params import load_params
 from image_classifier.project.recipes import overlay
-from pipeline import download
 
 
 @pytest.fixture(autouse=True)
@@ -27,11 +25,11 @@ def ready_to_train(workspace: Path) -> None:
     Muon trains the convolutions and SGD the rest: the processes share the gradients of both.
     """
     overlay(locations.PARAMS, {"train": {"batch_size": 512, "optimizer": "muon"}}, locations.PARAMS)
-    download.run(load_params(locations.PARAMS).data)
+    run_download()
     write_start(locations.START, {})
     locations.LR_FOUND.parent.mkdir(parents=True)
     FoundRates(0.002, 0.02, "valley", {}).write_json(locations.LR_FOUND)
-    write_lock("download", "weights", "lr_find")  # as if DVC had run them
+    write_lock("download", "lr_find")  # as if DVC had run them
 
 
 def train_in_two_processes() -> psutil.Popen:

@@ -440,7 +440,8 @@ def run(params: Params, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def run(dataset: str, *sources: str) -> None:
         monkeypatch.setattr(cifar10, "SOURCES", sources)
-        download.run(params.data.model_copy(update={"dataset": dataset}))
+        data = params.data.model_copy(update={"dataset": dataset})
+        download.run(data, params.model, params.train, params.gradcam)
 
     return run
 

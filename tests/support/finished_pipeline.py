@@ -50,6 +50,14 @@ def follow(*finished: EpochMetrics) -> AbstractContextManager[LiveRun]:
     return live_training(project, project.inputs("train"), finished)
 
 
+def run_download() -> None:
+    """Stage download with the settings in the working directory."""
+    from pipeline import download
+
+    params = read_project().params
+    download.run(params.data, params.model, params.train, params.gradcam)
+
+
 def run_train() -> None:
     """Stage train with the settings in the working directory."""
     from pipeline import train
@@ -61,17 +69,16 @@ def run_train() -> None:
 
 def run_stages(params: Params) -> None:
     """All stages, one after the other, in the working directory."""
-    from pipeline import download, evaluate, gradcam_report, lr_find, weights
+    from pipeline import download, evaluate, gradcam_report, lr_find
 
-    download.run(params.data)
-    weights.run(params.data, params.model, params.train, params.gradcam)
+    download.run(params.data, params.model, params.train, params.gradcam)
     lr_find.run(params.data, params.augment, params.model, params.lr_find, params.train, params.compute)
     run_train()
     evaluate.run(params.data, params.evaluate, params.compute)
     gradcam_report.run(
         params.data, params.augment, params.model, params.train, params.evaluate, params.gradcam, params.compute
     )
-    note_inputs("download", "weights", "lr_find", "train", "evaluate", "gradcam_report")
+    note_inputs("download", "lr_find", "train", "evaluate", "gradcam_report")
 
 
 def note_inputs(*stages: str) -> None:

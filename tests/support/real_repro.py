@@ -16,7 +16,7 @@ from mlflow.entities import Run
 from support.finished_pipeline import run
 
 LOCK = Path("dvc.lock")
-STAGES = ["download", "weights", "lr_find", "train", "evaluate", "gradcam_report"]
+STAGES = ["download", "lr_find", "train", "evaluate", "gradcam_report"]
 Found = TypeVar("Found")
 
 

@@ -14,9 +14,55 @@ from torch import Tensor
 
 from image_classifier.model.model_file import load_model
 from image_classifier.model.network import Network
+from image_classifier.project import locations
 from image_classifier.project.params import ModelParams
 from image_classifier.system.errors import UserError
 from image_classifier.system.files import write_bytes
+
+ANY_NUMBER = 2  # of classes: the head is made anew for those of the data set
+
+
+def make_start_file(net: Network, settings: ModelParams, start_from: str) -> None:
+    """Write the weights that `train.start_from` names: published ones, a file in weights/, or none for `random`.
+
+    A UserError if they cannot be fetched or read, or are of another network than `net`, which has ANY_NUMBER classes.
+    """
+    if start_from == "random":
+        write_start(locations.START, {})
+        return
+    if start_from == "pretrained":
+        file = net.published_weights(locations.DATA / "weights.downloads")
+    else:
+        file = locations.WEIGHTS / start_from
+        if file.is_symlink() or not file.is_file():
+            raise UserError(
+                f"train.start_from is {start_from}, and {file} is no file: copy it there, or choose random or "
+                "pretrained"
+            )
+    if file.suffix == ".pt":
+        write_start(locations.START, *read_trained(settings, file))
+    else:
+        write_start(locations.START, read_published(net, ANY_NUMBER, file))
+    print(f"{locations.START}: from {file}")
+
+
+def require_fit(net: Network, image_px: int, layer: str) -> None:
+    """Raise a UserError if the network cannot take images of this size, or the layer gives no maps for Grad-CAM."""
+    layers = net.gradcam_layers()
+    if layer not in layers:
+        raise UserError(f"gradcam.layer is {layer!r}; this network allows {' | '.join(layers) or 'none'}")
+    shapes: list[tuple[int, ...]] = []
+    layers[layer].register_forward_hook(lambda module, inputs, output: shapes.append(output.shape))
+    try:
+        with torch.inference_mode():
+            net.eval()(torch.zeros(1, 3, image_px, image_px))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"data.image_px is {image_px}, which this network cannot take: {reason}") from None
+    if len(shapes[0]) != 4 or shapes[0][2] != shapes[0][3]:
+        raise UserError(
+            f"gradcam.layer is {layer}, which gives no maps in this network: choose a convolutional network"
+        )
 
 
 def write_start(path: Path, weights: Mapping[str, Tensor], classes: Sequence[str] = ()) -> None:

@@ -154,7 +154,7 @@ class Trainer:
     def start(self, dataset: Dataset, model: ModelParams, seed: int) -> TrainingState:
         """A network with its optimizer, before the first step.
 
-        Its weights follow from the seed, but those that stage `weights` has put in place for `train.start_from`.
+        Its weights follow from the seed, but those that stage `download` has put in place for `train.start_from`.
         """
         train, device = self.settings, self.compute.device
         if train.optimizer == "muon" and "bf16" not in native_precisions(device) and self.compute.rank == 0:

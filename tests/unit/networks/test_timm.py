@@ -12,11 +12,18 @@ from torch import Tensor
 from image_classifier.data import Dataset
 from image_classifier.model.model_file import load_model, save_model
 from image_classifier.model.network import Network, make_network
-from image_classifier.model.start_file import load_start, read_published, read_trained, write_start
+from image_classifier.model.start_file import (
+    ANY_NUMBER,
+    load_start,
+    make_start_file,
+    read_published,
+    read_trained,
+    require_fit,
+    write_start,
+)
 from image_classifier.project import locations
 from image_classifier.project.params import CustomResNetParams, Params, TimmParams
 from image_classifier.system.errors import UserError
-from pipeline import weights
 
 SETTINGS = TimmParams(network="timm", name="test_efficientnet")
 MEAN, STD = (0.1, 0.2, 0.3), (0.3, 0.2, 0.1)
@@ -130,30 +137,25 @@ def test_a_network_that_does_not_fit_is_refused_before_any_work(
     name: str, side_px: int, layer: str, reason: str
 ) -> None:
     with pytest.raises(UserError, match=reason):
-        weights.require_fit(network(name=name), side_px, layer)
+        require_fit(network(name=name), side_px, layer)
 
 
-def test_a_file_that_is_not_there_is_named(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    train = params.train.model_copy(update={"start_from": "mine.safetensors"})
+def test_a_file_that_is_not_there_is_named(params: Params, folder: Path) -> None:
+    net = make_network(params.model, ANY_NUMBER, (0.5,) * 3, (0.5,) * 3)
     with pytest.raises(UserError, match=r"and weights/mine.safetensors is no file: copy it there"):
-        weights.run(params.data, params.model, train, params.gradcam)
+        make_start_file(net, params.model, "mine.safetensors")
     Path("models").mkdir()
     Path("weights").mkdir()
     Path("weights/mine.safetensors").symlink_to("../models/model.pt")  # each training would change it
     with pytest.raises(UserError, match=r"is no file"):
-        weights.run(params.data, params.model, train, params.gradcam)
+        make_start_file(net, params.model, "mine.safetensors")
 
 
-def test_only_networks_with_published_weights_start_from_these(
-    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_only_networks_with_published_weights_start_from_these(params: Params, folder: Path) -> None:
+    net = make_network(params.model, ANY_NUMBER, (0.5,) * 3, (0.5,) * 3)
     with pytest.raises(UserError, match=r"train.start_from is pretrained; allowed for this network"):
-        weights.run(
-            params.data, params.model, params.train.model_copy(update={"start_from": "pretrained"}), params.gradcam
-        )
-    weights.run(params.data, params.model, params.train, params.gradcam)
+        make_start_file(net, params.model, "pretrained")
+    make_start_file(net, params.model, "random")
     assert load_file(locations.START) == {}
 
 

@@ -128,4 +128,4 @@ def test_rooms_that_values_pass_through_compute_nothing() -> None:
 
 
 def test_the_stages_are_the_six_of_the_design_in_order() -> None:
-    assert list(STAGES) == ["download", "weights", "lr_find", "train", "evaluate", "gradcam_report"]
+    assert list(STAGES) == ["download", "lr_find", "train", "evaluate", "gradcam_report"]
