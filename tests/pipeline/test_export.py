@@ -44,6 +44,16 @@ def test_an_export_is_proved_and_in_the_run_and_answers_like_stage_evaluate(
     assert proof["verdict"] in (Path("from_mlflow") / FILES[2]).read_text()
 
 
+def test_8_bits_are_written_with_what_they_cost(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    locations.PARAMS.write_text(locations.PARAMS.read_text().replace("int8_points: 1.0", "int8_points: 100.0"))
+    run_export(int8=True)
+    proof = json.loads((locations.EXPORT / "int8" / "proof.json").read_text())
+    sizes = [form["bytes"] for form in proof["forms"].values()]
+    assert list(proof["forms"]) == ["PyTorch", "ONNX float32", "ONNX int8"]
+    assert (locations.EXPORT / "int8" / "model.onnx").stat().st_size == sizes[2] < sizes[1]
+    assert proof["verdict"] in capsys.readouterr().out
+
+
 def test_an_export_that_differs_too_much_is_not_written(finished: Path) -> None:
     text = locations.PARAMS.read_text()
     locations.PARAMS.write_text(text.replace("tolerance: 1.0e-4", "tolerance: 1.0e-12"))
