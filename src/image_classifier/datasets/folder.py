@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from image_classifier.data import Made, Part
+from image_classifier.data import Made, Part, digest
 from image_classifier.project.hashing import files_for_dvc
 from image_classifier.project.params import DataParams
 from image_classifier.sources.image_files import image_suffixes, printable, read_image
@@ -141,14 +141,19 @@ def read_pictures(found: Sequence[Pictures], data: DataParams) -> list[Part]:
         UserError: a picture is broken and `data.broken_images` says stop; all broken ones are named.
     """
     parts, broken, num_files = [], [], 0
+    first: dict[bytes, tuple[Path, int]] = {}  # with these pixels, and its label
+    contradictions: list[str] = []
     for pictures in found:
         files = [(file, label) for label, of_class in enumerate(pictures.values()) for file in of_class]
         images = np.empty((len(files), data.image_px, data.image_px, 3), dtype=np.uint8)
         labels: list[int] = []
         for file, label in progress(files, len(files), f"reading {data.folder}"):
             try:
-                images[len(labels)] = read_image(file, data.image_px)
+                images[len(labels)] = image = read_image(file, data.image_px)
                 labels.append(label)
+                other, its_label = first.setdefault(digest(image), (file, label))
+                if its_label != label:
+                    contradictions.append(f"{printable(other)} and {printable(file)}")
             except UserError as error:
                 broken.append(str(error))
         parts.append((images[: len(labels)], np.array(labels, dtype=np.int64)))
@@ -159,4 +164,8 @@ def read_pictures(found: Sequence[Pictures], data: DataParams) -> list[Part]:
         if data.broken_images == "stop":
             raise UserError(f"{report}\nrepair or remove them, or leave them out with data.broken_images: leave_out")
         print(f"{report}\nleft out, as data.broken_images says", file=sys.stderr)
+    for pair in contradictions[:MOST_NAMED]:
+        print(
+            f"warning: {pair} are the same picture in two classes, {len(contradictions)} such in all", file=sys.stderr
+        )
     return parts

@@ -1,5 +1,6 @@
 """`data.dataset: folder`: pictures of any kind become a data set, or an error says why not."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,6 +132,16 @@ def test_all_broken_pictures_are_named_and_stop_the_stage_unless_they_may_be_lef
     assert lines[3] == "repair or remove them, or leave them out with data.broken_images: leave_out"
     assert len(make(tmp_path, broken_images="leave_out").train_labels) == 16
     assert "2 of 22 pictures cannot be read" in capsys.readouterr().err
+
+
+def test_the_same_picture_in_two_classes_is_named(
+    make: MakeDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture(pictures(tmp_path) / "blue" / "x.png", (1, 2, 3))
+    picture(tmp_path / "red" / "y.png", (1, 2, 3))
+    make(tmp_path)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match("warning: .*blue/x.png and .*red/y.png are the same picture in two classes, 1 such in all", line)
 
 
 def test_pictures_of_one_colour_are_refused_and_one_constant_channel_is_not(make: MakeDataset, tmp_path: Path) -> None:
