@@ -49,12 +49,12 @@ UNTRACKED: dict[ModuleType, dict[str, dict[str, Any]]] = {
         "compute": {"compile": "auto", "processes": 2},
     },
     evaluate: {
-        "data": {**ONLY_FOR_DOWNLOAD, "split_seed": 7, "validation_images": 100},
+        "data": ONLY_FOR_DOWNLOAD,
         "compute": {"precision": "bf16", "compile": "auto", "processes": 2},
     },
     gradcam_report: {
         "data": ONLY_FOR_DOWNLOAD,
-        "evaluate": {"flip_tta": False, "grid_images": 1},
+        "evaluate": {"flip_tta": False, "grid_images": 1, "wanted_accuracy": 0.9},
         "compute": {"precision": "bf16", "compile": "auto", "processes": 2},
     },
 }
