@@ -48,7 +48,7 @@ def run_experiments(options: Mapping[str, Sequence[str]], jobs: int) -> dict[str
     with ThreadPoolExecutor(runner.jobs) as pool:
         futures = {name: pool.submit(runner.run, name, words) for name, words in options.items()}
         try:
-            if jobs > 1:
+            if runner.jobs > 1:
                 _show(futures)
             results = {name: future.result() for name, future in futures.items()}
         except BaseException:
@@ -79,20 +79,18 @@ class _Runner:
     def run(self, name: str, options: Sequence[str]) -> FailedError | None:
         """Run one experiment to its end; returns why it failed."""
         share, log = self.shares.get(), LOGS / f"{name}.log" if self.jobs > 1 else None
-        try:
-            tried_until = time.monotonic() + LOCKED_SECONDS
-            while not self.stopped:
-                code = self._run_once(name, options, share, log)
-                if not (code and log and LOCKED in log.read_text(errors="replace")) or time.monotonic() > tried_until:
-                    break
-                time.sleep(1)
-            if code == 0 and name in dvc_experiments():
-                return None
-        finally:
-            self.shares.put(share)
+        try_until = time.monotonic() + LOCKED_SECONDS
+        code = self._run_once(name, options, share, log)
+        while code and log and LOCKED in log.read_text(errors="replace") and time.monotonic() < try_until:
+            time.sleep(1)
+            code = self._run_once(name, options, share, log)
+        self.shares.put(share)
+        if code == 0 and name in dvc_experiments():
+            return None
         where = f"{_last_line(log)} ({log})" if log else "the reason is above"
         error = FailedError(f"{name} failed: {where}; correct it, then start the same command again")
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        if not self.stopped:
+            print(f"error: {error}", file=sys.stderr, flush=True)
         return error
 
     def _run_once(self, name: str, options: Sequence[str], share: Mapping[str, str], log: Path | None) -> int:
@@ -133,6 +131,8 @@ def _gpus() -> list[str]:
 
 def _show(futures: Mapping[str, "Future[FailedError | None]"]) -> None:
     """Show how many experiments have ended, and in which epoch the others are."""
+    print(f"running {len(futures)} experiments; {LOGS}/ has what each prints", flush=True)
+    is_terminal = sys.stdout.isatty()
     waiting = set(futures.values())
     bar: tqdm[Never]
     with progress((), len(futures), "experiments") as bar:
@@ -140,7 +140,8 @@ def _show(futures: Mapping[str, "Future[FailedError | None]"]) -> None:
             done, waiting = wait(waiting, timeout=1)
             bar.update(len(done))
             epochs = {name: _epoch(LOGS / f"{name}.log") for name, future in futures.items() if future in waiting}
-            bar.set_postfix_str(", ".join(f"{name} epoch {epoch}" for name, epoch in epochs.items() if epoch))
+            running = ", ".join(f"{name} epoch {epoch}" for name, epoch in epochs.items() if epoch)
+            bar.set_postfix_str(running, refresh=is_terminal)  # in a file, each refresh would be a line
 
 
 def _epoch(log: Path) -> str | None:
