@@ -7,7 +7,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from support.browser import ARGUMENTS, CHROMIUM, is_local
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)

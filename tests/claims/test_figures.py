@@ -405,8 +405,19 @@ def unsure_page() -> list[str]:
     return pieces
 
 
+def networks_page() -> list[str]:
+    """The accuracy of recipe few-pictures, one seed each."""
+    rows = {row["photos_per_class"]: row for row in table(RESULTS / "few-pictures.csv")}
+    accuracy = {count: f"**{100 * float(row['accuracy']):.2f} %**" for count, row in rows.items()}
+    return [
+        f"{accuracy['50']} with 50 photos per class to train on, in {rows['50']['cpu_minutes']} CPU minutes",
+        f"{accuracy['10']} with 10, in {rows['10']['cpu_minutes']} (n = 1",
+    ]
+
+
 CITED = {
     "README.md": readme,
+    "docs/networks.md": networks_page,
     "docs/recipe.md": recipe,
     "docs/export.md": export_page,
     "docs/using-the-model.md": unsure_page,

@@ -1,6 +1,7 @@
 """Weights to start from, published or one's own: fetched, kept, and trained further."""
 
 import hashlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+import torch
 from safetensors.torch import load_file, save
 from support.real_repro import STAGES, all_runs, dvc, executed
 from support.servers import free_port
@@ -79,6 +81,18 @@ def test_published_weights_are_fetched_once_trained_further_and_named_in_mlflow(
     change(gradcam={"layer": "stride8"})
     assert executed(dvc("repro", "lr_find")) == ["download"], "the weights are the same"
     assert hub.num_sent == 1
+
+
+def test_an_edit_of_the_weights_file_trains_again(finished: Path) -> None:
+    mine = locations.WEIGHTS / "mine.pt"
+    shutil.copy(locations.MODEL, mine)
+    change(train={"start_from": mine.name})
+    assert executed(dvc("repro", "train")) == STAGES[:3]
+    model = torch.load(mine, weights_only=True)
+    model["weights"]["classifier.bias"] += 1
+    torch.save(model, mine)
+    assert executed(dvc("repro", "train")) == STAGES[:3]
+    assert executed(dvc("repro", "train")) == []
 
 
 def test_without_a_network_one_line_says_which_file_to_copy_where(
