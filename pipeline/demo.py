@@ -53,6 +53,7 @@ def prepare_project(folder: Path, recipe: Path) -> None:
             shutil.rmtree(folder / code)
         shutil.copytree(code, folder / code, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / locations.WEIGHTS).mkdir(exist_ok=True)  # a dependency of stage download, used or not
+    shutil.copy(locations.WEIGHTS / ".gitignore", folder / locations.WEIGHTS)  # DVC warns of an empty folder
     for file in ("dvc.yaml", ".dvcignore"):
         shutil.copy(file, folder)
     overlay(locations.PARAMS, read_settings(recipe), folder / locations.PARAMS)

@@ -86,7 +86,7 @@ def test_published_weights_are_fetched_once_trained_further_and_named_in_mlflow(
 def test_an_edit_of_the_weights_file_trains_again(finished: Path) -> None:
     mine = locations.WEIGHTS / "mine.pt"
     shutil.copy(locations.MODEL, mine)
-    change(train={"start_from": mine.name})
+    change(train={"start_from": mine.name, "lr_min": 0.001, "lr_max": 0.02})  # whatever a sweep from there finds
     assert executed(dvc("repro", "train")) == STAGES[:3]
     model = torch.load(mine, weights_only=True)
     model["weights"]["classifier.bias"] += 1
