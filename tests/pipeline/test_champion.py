@@ -14,7 +14,7 @@ from support.project import PROJECT, TINY
 from support.real_repro import dvc
 
 from image_classifier.project import locations
-from image_classifier.project.definition import read_project
+from image_classifier.project.definition import Project, read_project
 from image_classifier.project.params import load_params
 from image_classifier.project.recipes import overlay
 from image_classifier.system.errors import UserError
@@ -62,7 +62,7 @@ def train_on(folder: str) -> None:
     """Run the stages up to evaluate on a folder of pictures, record them, and publish the last one."""
     overlay(locations.PARAMS, {"data": {"folder": folder}}, locations.PARAMS)
     params = load_params(locations.PARAMS)
-    download.run(params.data, params.model, params.train, params.gradcam)
+    download.run(params.data, params.model, params.train, Project(params, {}, {}))
     lr_find.run(params.data, params.augment, params.model, params.lr_find, params.train, params.compute)
     run_train()
     evaluate.run(params.data, params.evaluate, params.compute)

@@ -18,6 +18,7 @@ from torchvision.datasets import CIFAR10
 
 from image_classifier.data import load_dataset
 from image_classifier.datasets import cifar10
+from image_classifier.project.definition import Project
 from image_classifier.project.params import Params
 from image_classifier.sources import fetching
 from image_classifier.sources.fetching import SLOW_RATE, SourceError, fetch_files, read_files
@@ -441,7 +442,7 @@ def run(params: Params, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def run(dataset: str, *sources: str) -> None:
         monkeypatch.setattr(cifar10, "SOURCES", sources)
         data = params.data.model_copy(update={"dataset": dataset})
-        download.run(data, params.model, params.train, params.gradcam)
+        download.run(data, params.model, params.train, Project(params, {}, {}))
 
     return run
 

@@ -25,7 +25,7 @@ from image_classifier.project.recipes import overlay
 from image_classifier.project.store_location import follow_move
 from image_classifier.tracking.groups import publish_group
 from image_classifier.tracking.publication import SAME_WEIGHTS, publish
-from image_classifier.tracking.runs import MODEL, STATE, TRAINING
+from image_classifier.tracking.runs import STATE
 from image_classifier.tracking.store import open_store
 
 
@@ -346,16 +346,6 @@ def test_infinite_values_of_the_sweep_are_left_out(project: Path, tiny_params: P
     )
     publish(read_project(), ran())
     assert "lr_find/suggestion/valley" not in published_run(tiny_params).data.metrics
-
-
-def test_a_run_from_before_version_1_gets_the_tags_of_now(project: Path, tiny_params: Params) -> None:
-    first = publish(read_project(), ran())
-    run = published_run(tiny_params)
-    client().set_tag(run.info.run_id, "state", "as commit 9a3d801 made it")
-    for tag in (STATE, MODEL, TRAINING):
-        client().delete_tag(run.info.run_id, tag)
-    assert publish(read_project(), ran()).run_id == first.run_id
-    assert "state" not in published_run(tiny_params).data.tags
 
 
 def test_deleted_artifacts_are_restored_and_the_champion_answers_again(project: Path, tiny_params: Params) -> None:

@@ -23,7 +23,7 @@ from image_classifier.model.start_file import write_start
 from image_classifier.outputs.history import EpochMetrics, write_history
 from image_classifier.outputs.rates import FoundRates, LRSweep
 from image_classifier.project import locations
-from image_classifier.project.definition import DEFINITION, LOCK, Inputs, Stage, parse_stages, read_project
+from image_classifier.project.definition import DEFINITION, LOCK, Inputs, Project, Stage, parse_stages, read_project
 from image_classifier.project.hashing import path_md5
 from image_classifier.project.params import Params
 from image_classifier.project.records import write_inputs
@@ -55,7 +55,7 @@ def run_download() -> None:
     from pipeline import download
 
     params = read_project().params
-    download.run(params.data, params.model, params.train, params.gradcam)
+    download.run(params.data, params.model, params.train, Project(params, {}, {}))
 
 
 def run_train() -> None:
@@ -71,7 +71,7 @@ def run_stages(params: Params) -> None:
     """All stages, one after the other, in the working directory."""
     from pipeline import download, evaluate, gradcam_report, lr_find
 
-    download.run(params.data, params.model, params.train, params.gradcam)
+    download.run(params.data, params.model, params.train, Project(params, {}, {}))
     lr_find.run(params.data, params.augment, params.model, params.lr_find, params.train, params.compute)
     run_train()
     evaluate.run(params.data, params.evaluate, params.compute)

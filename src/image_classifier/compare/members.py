@@ -24,8 +24,9 @@ def run_members(
     """
     names = {f"{group}-{member}": settings for member, settings in members.items()}
     known = dvc_experiments()
-    for name in names.keys() & known.keys():
-        print(f"{name} exists", flush=True)
+    for name in names:
+        if name in known:
+            print(f"{name} exists", flush=True)
     missing = {name: as_options(settings, project) for name, settings in names.items() if name not in known}
     failed = run_experiments(missing, jobs)
     results = {name: failed.get(name) or _read(project, name, settings) for name, settings in names.items()}
