@@ -103,12 +103,15 @@ def test_make_check_names_the_stages_that_other_code_has_run(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert stages_of_other_code(read_project()) == []
+    settings = locations.PARAMS.read_bytes()
+    change(data={"dataset": "cifar10"})  # a setting chooses another file: that is no other code
+    assert stages_of_other_code(read_project()) == []
     style = Path("src/image_classifier/plots/style.py")
     style.write_text(f"{style.read_text()}\n# edited\n")
+    assert stages_of_other_code(read_project()) == ["evaluate", "gradcam_report"]
+    locations.PARAMS.write_bytes(settings)
     check.run(read_project())
     assert "dvc.lock was made by other code: evaluate, gradcam_report; `dvc repro` runs" in capsys.readouterr().out
-    change(data={"dataset": "cifar10"})  # other stages run again for a setting, not for other code
-    assert stages_of_other_code(read_project()) == []
 
 
 def test_what_dvc_commit_claims_is_not_believed(finished: Path) -> None:

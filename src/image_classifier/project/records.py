@@ -77,17 +77,19 @@ def write_inputs(stage: Stage, inputs: Inputs) -> None:
 def stages_of_other_code(project: Project) -> list[str]:
     """The stages that `dvc.lock` records with other code than is on disk; `dvc repro` would run them again.
 
-    Stages with other settings are left out: they run again for these.
+    A setting can choose another file, such as a network's, so where settings differ, the files that are in both count.
     """
     found = []
     for name, record in read_lock().items():
         if name not in project.stages:  # DVC keeps the record of a stage that was removed
             continue
-        if changed_setting(record.inputs.settings, project.settings_of(name)):
-            continue
         recorded = {path: md5 for path, md5 in record.inputs.files.items() if is_code(path)}
-        code = [Path(path) for path in project.stages[name].deps if is_code(path)]
-        if recorded != {path.as_posix(): path_md5(path) for path in code if path.exists()}:
+        code = [path for path in project.stages[name].deps if is_code(path) and Path(path).exists()]
+        on_disk = {path: path_md5(Path(path)) for path in code}
+        if changed_setting(record.inputs.settings, project.settings_of(name)):
+            chosen = recorded.keys() ^ on_disk.keys()
+            recorded, on_disk = ({path: files[path] for path in files.keys() - chosen} for files in (recorded, on_disk))
+        if recorded != on_disk:
             found.append(name)
     return found
 
