@@ -51,9 +51,8 @@ def run(compute: ComputeParams, gradcam: GradCAMParams) -> None:
         lead = "Unsure. The best guess:" if predictor.is_unsure(best) else ""
         rows = (BAR.format(name, value, percent(value)) for name, value in best)
         chosen = gradcam.model_copy(update={"method": method, "layer": layer})
-        return f"{lead}<table>{Markup().join(rows)}</table>", predictor.explain(images, probabilities, chosen, opacity)[
-            0
-        ]
+        (overlay,) = predictor.explain(images, probabilities, chosen, opacity)
+        return f"{lead}<table>{Markup().join(rows)}</table>", overlay
 
     plain = {"format": "png", "buttons": []}  # one of the buttons would share the picture
     layers = [*model.net.gradcam_layers()]

@@ -155,6 +155,14 @@ def settings_behind(stage: str, records: Mapping[str, Record]) -> dict[str, Any]
     return {**settings, **inputs.settings}
 
 
+def parse_cached(content: bytes) -> Record | None:
+    """The record in a file of DVC's run cache; None if it is damaged: DVC skips it, too."""
+    try:
+        return parse_record(read_yaml(content.decode(), "DVC's run cache"))
+    except (UserError, AttributeError, KeyError, TypeError, UnicodeDecodeError):
+        return None
+
+
 def parse_record(entry: Mapping[str, Any]) -> Record:
     """A stage's entry in `dvc.lock` or in DVC's run cache; a KeyError or TypeError if it is none."""
     settings = flat(entry.get("params", {}).get(locations.PARAMS.as_posix(), {}))

@@ -202,9 +202,8 @@ class Params(Section):
             )
         if (parts := self.train.ghost_batch) and self.compute.processes > 1:  # processes normalize over the whole batch
             raise ValueError(f"train.ghost_batch is {parts}; allowed with several compute.processes: 0")
-        if self.model.network == "timm" and (
-            parts or self.compute.processes > 1
-        ):  # its BatchNorms are of its own kinds
+        # timm's BatchNorms are of its own kinds.
+        if self.model.network == "timm" and (parts or self.compute.processes > 1):
             raise ValueError(
                 f"train.ghost_batch is {parts} and compute.processes {self.compute.processes}; allowed with the "
                 "networks of timm: 0 and 1"

@@ -19,13 +19,13 @@ from image_classifier.project.definition import (
     Inputs,
     Project,
     Stage,
+    parse_cached,
     parse_record,
     read_lock,
     read_project,
 )
 from image_classifier.project.hashing import file_md5, is_code, path_md5
 from image_classifier.project.locations import INPUTS
-from image_classifier.project.params import read_settings
 from image_classifier.project.settings import changed_setting
 from image_classifier.system.errors import UserError
 from image_classifier.system.files import replacing, write_json
@@ -118,11 +118,7 @@ def _remove(stage: str) -> None:
     from dvc.repo import Repo  # 1 s, in this rare case only
 
     for file in Path(Repo().stage_cache.cache_dir).glob("*/*/*"):
-        try:
-            cached = parse_record(read_settings(file))
-        except (UserError, AttributeError, KeyError, TypeError):  # a damaged file, which DVC skips, too
-            continue
-        if cached == false:
+        if parse_cached(file.read_bytes()) == false:
             file.unlink()
             with suppress(OSError):  # it is not empty
                 file.parent.rmdir()  # an empty folder makes DVC 3.67 end with a TypeError

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from image_classifier.project import locations
-from image_classifier.project.definition import Record, parse_record, read_lock
-from image_classifier.project.params import read_yaml
+from image_classifier.project.definition import Record, parse_cached, read_lock
 from image_classifier.project.settings import canonical
-from image_classifier.system.errors import UserError
 from image_classifier.tracking.provenance import WORKSPACE, workspace_id
 from image_classifier.tracking.runs import MODEL, STATE, find, set_tags
 from image_classifier.tracking.store import Store
@@ -51,18 +49,10 @@ def _find_makers() -> Makers:
 
     @cache
     def makers(path: str, md5: str) -> list[Record]:
-        found = (_parse(content) for content in cached if md5.encode() in content)  # parsing all took 50 ms each
+        found = (parse_cached(content) for content in cached if md5.encode() in content)  # parsing all took 50 ms each
         return [record for record in [*recorded, *filter(None, found)] if record.outs.get(path) == md5]
 
     return makers
-
-
-def _parse(content: bytes) -> Record | None:
-    """A record of DVC's run cache; None for a damaged one, which DVC skips, too."""
-    try:
-        return parse_record(read_yaml(content.decode(), "DVC's run cache"))
-    except (UserError, AttributeError, KeyError, TypeError, UnicodeDecodeError):
-        return None
 
 
 def _difference(record: Record, shown: Mapping[str, str], makers: Makers) -> str | None:
